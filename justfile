@@ -1,0 +1,58 @@
+# Windlass: `just` alone lists what there is.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+[private]
+default:
+    @just --list --unsorted
+
+# install everything a developer needs
+[group('develop')]
+setup:
+    uv sync --quiet
+
+# format, and mend what the linter can mend
+[group('develop')]
+fmt:
+    uv run ruff format --quiet
+    uv run ruff check --quiet --fix
+
+# style and mistakes
+[group('check')]
+lint:
+    uv run ruff format --check --quiet
+    uv run ruff check --quiet
+
+# mypy, strict
+[group('check')]
+types:
+    uv run mypy
+
+# which way imports point
+[group('check')]
+imports:
+    uv run lint-imports --no-cache >/dev/null || uv run lint-imports --no-cache
+
+# all tests, or those that ARGS name
+[group('check')]
+test *ARGS:
+    uv run pytest {{ if ARGS == "" { "-n 3 --dist loadgroup" } else { ARGS } }}
+
+# all that CI runs, in its order
+[group('check')]
+check: lint types imports test
+
+# keep everything running in the foreground
+[group('run')]
+up *ARGS:
+    uv run windlass up {{ ARGS }}
+
+# one service in the foreground
+[group('run')]
+run SERVICE *ARGS:
+    uv run windlass {{ SERVICE }} {{ ARGS }}
+
+# run an example
+[group('run')]
+example NAME:
+    uv run windlass run examples/{{ NAME }}.yaml

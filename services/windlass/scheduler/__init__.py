@@ -1,0 +1,1 @@
+"""Time in, commands out: due timers become commands."""

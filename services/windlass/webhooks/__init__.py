@@ -1,0 +1,1 @@
+"""Events in, signed HTTP calls out."""

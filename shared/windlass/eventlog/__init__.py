@@ -1,0 +1,1 @@
+"""PostgreSQL: the append-only log and the projections written with it."""

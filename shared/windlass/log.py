@@ -1,0 +1,40 @@
+"""Structured logs on stdout: JSON, or colours on a terminal.
+
+An event is a constant in the past tense, values go into keys: `log.info("job_started", job=job)`.
+"""
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+Format = Literal["console", "json"]
+
+
+def configure(service: str, instance: str, log_format: Format, level: str = "info") -> None:
+    """Set up the process's log once, at its start."""
+    number = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}[level]
+    last = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *last,  # type: ignore[list-item]  # the two renderers share no declared type
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service, instance=instance)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s", force=True)
+
+
+def get() -> structlog.typing.FilteringBoundLogger:
+    """The log."""
+    return structlog.get_logger()  # type: ignore[no-any-return]  # structlog types its proxy as Any

@@ -1,0 +1,1 @@
+"""The words the services speak: envelope, commands, events, reports, orders, notices."""
