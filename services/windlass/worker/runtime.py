@@ -1,0 +1,98 @@
+"""What a worker asks of the thing that runs programs.
+
+A runtime executes one attempt at a time per call and owns every trace of it: when `run` returns, no process, container or
+temporary file of that attempt is left that could still do work.
+"""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from windlass.messages.commands import RunTask
+
+OUTPUT_MAX = 1024 * 1024
+"""Largest result of a task, in bytes of its output file."""
+KILL_GRACE_S = 3.0
+"""From SIGTERM to SIGKILL."""
+TAIL_LINES = 10
+"""How many of the last lines of output an error quotes."""
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """Exit code 0. `result` is the text of the output file, with NUL removed and bad UTF-8 replaced."""
+
+    result: str
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The program, or its definition, failed: `error` is the sentence that people read."""
+
+    error: str
+
+
+class Stopped(msgspec.Struct, frozen=True):
+    """`stop` was set, and everything is dead."""
+
+
+class Vanished(msgspec.Struct, frozen=True):
+    """The outcome cannot be known (the engine lost the container); the task is to run again."""
+
+    error: str
+
+
+Outcome = Succeeded | Failed | Stopped | Vanished
+
+
+class Sink(Protocol):
+    """Where a running task's words go. Both calls return at once and never raise: a flood is the sink's problem."""
+
+    def output(self, stream: str, text: str) -> None:
+        """Text that came on `out` or `err`, decoded, in order; not necessarily whole lines."""
+        ...
+
+    def progress(self, value: float) -> None:
+        """A changed value of the progress file, 0–100, finite."""
+        ...
+
+
+class Runtime(Protocol):
+    """Runs tasks of one kind."""
+
+    async def prepare(self) -> None:
+        """Before the first task: check that it works here, remove what a dead worker of the same name left.
+
+        Raises:
+            Misconfigured: with what to do.
+        """
+        ...
+
+    def refusal(self, task: RunTask) -> str | None:
+        """Why this runtime cannot run such a task, naming the remedies; None when it can."""
+        ...
+
+    async def run(self, task: RunTask, worker: str, sink: Sink, stop: asyncio.Event) -> Outcome:
+        """Run one attempt to its end. `stop` kills it: SIGTERM, then SIGKILL after `KILL_GRACE_S`.
+
+        Returns whatever happened as a value; it raises only on defects of its own, after having cleaned up.
+        """
+        ...
+
+    async def healthy(self) -> bool:
+        """Whether the next task could run."""
+        ...
+
+    async def close(self) -> None:
+        """Remove what is kept between tasks."""
+        ...
+
+
+def environment(task: RunTask) -> dict[str, str]:
+    """The variables that tell a program who it is; they win over the task's own `env`."""
+    return {
+        "WINDLASS_JOB_ID": task.job,
+        "WINDLASS_TASK_ID": task.task,
+        "WINDLASS_TASK_KEY": f"{task.job}-{task.key}",
+        "WINDLASS_RUN": str(task.run),
+        "WINDLASS_ATTEMPT": str(task.attempt),
+    }

@@ -1,0 +1,140 @@
+"""Commands: requests to the one owner of a stream. They may be refused, and are not kept.
+
+A command that a worker sends is a *report* and carries its whole fence: the work it speaks for. A fence that is not the
+task's current one changes nothing.
+"""
+
+import msgspec
+
+from windlass.ids import JobId, TaskId, WorkerId
+from windlass.messages.envelope import Vocabulary
+from windlass.messages.jobs import Job, Task
+
+
+class SubmitJob(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.submit"
+):
+    """Make a job. `key` is the caller's Idempotency-Key and `digest` the hash of the body it came with."""
+
+    job: JobId
+    definition: Job
+    user: str = "guest"
+    key: str | None = None
+    digest: str | None = None
+
+
+class CancelJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.cancel"):
+    """End a job now: what is queued never starts, what runs is stopped."""
+
+    job: JobId
+
+
+class AdvanceJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.advance"):
+    """The task at `position` is due: go on from there (a long row of skipped tasks is taken in slices)."""
+
+    job: JobId
+    run: int
+    position: int
+
+
+class Fence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which execution is meant: one attempt of one task of one run of one job, by one worker."""
+
+    job: JobId
+    run: int
+    task: TaskId
+    attempt: int
+    worker: WorkerId
+
+
+class ClaimTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.claim"):
+    """A worker asks to start an attempt; it runs nothing before the grant."""
+
+
+class ReportProgress(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.progress"):
+    """How far a task says it is, 0–100."""
+
+    progress: float
+
+
+class CompleteTask(
+    Fence, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="task.complete"
+):
+    """An attempt ended well. `result` is the text of its output file."""
+
+    result: str = ""
+
+
+class FailTask(
+    Fence, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="task.fail"
+):
+    """An attempt ended badly, with the sentence people see.
+
+    `reason`: `failed` (the program's or the definition's fault), `timeout`, `stopped` (a stop order was carried out), `lost`
+    (the worker knows nothing of it any more) or `released` (handed back by a worker that shuts down); the last two run again.
+    """
+
+    error: str
+    reason: str = "failed"
+
+
+class LoseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.lose"):
+    """The lease of the worker that ran it has run out (said by the coordinator itself)."""
+
+
+Report = ClaimTask | ReportProgress | CompleteTask | FailTask
+JobCommand = SubmitJob | CancelJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask
+
+JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
+    SubmitJob, CancelJob, AdvanceJob, ClaimTask, ReportProgress, CompleteTask, FailTask, LoseTask
+)
+
+
+class RunTask(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="task.run"
+):
+    """What a queue carries: a task to run, evaluated, with its fence (less the worker, who is not known yet).
+
+    `key` names the step itself: the same over all attempts, retries and restarts.
+    """
+
+    job: JobId
+    run: int
+    task: TaskId
+    attempt: int
+    key: str
+    definition: Task
+
+
+class GrantTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.grant"):
+    """The start of this attempt is on record: run it."""
+
+
+class RefuseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.refuse"):
+    """This attempt is not to be run by this worker; drop it."""
+
+    why: str
+
+
+class StopTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.stop"):
+    """Kill what runs for this fence and report it; repeated until it is reported."""
+
+
+Order = GrantTask | RefuseTask | StopTask
+
+QUEUED: Vocabulary[RunTask] = Vocabulary(RunTask)
+ORDERS: Vocabulary[Order] = Vocabulary(GrantTask, RefuseTask, StopTask)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="answer"):
+    """What comes back on a message's reply inbox: `code` and `message` of an error, else `body`.
+
+    For a report, `body` is absent and `code` is absent (`recorded`) or `stale`; either way the worker may forget it.
+    """
+
+    code: str | None = None
+    message: str | None = None
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+ANSWERS: Vocabulary[Answer] = Vocabulary(Answer)

@@ -1,0 +1,190 @@
+"""Events of a job's stream: facts, in the past tense, kept for ever.
+
+Each carries what was decided, so that nobody recomputes it. An event gains fields with defaults only; a change of meaning
+is a new event. `TIMED` events set, move or end a timer; `HOOKED` ones are what webhooks may want; both sets are stored beside the
+event at append, each with an index of its own.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from windlass.ids import JobId, TaskId, WorkerId
+from windlass.messages.envelope import Vocabulary, tag_of
+from windlass.messages.jobs import Job, Task
+
+
+class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.submitted"):
+    """A job was accepted."""
+
+    job: JobId
+    definition: Job
+    user: str
+    at: datetime
+    key: str | None = None
+    digest: str | None = None
+
+
+class JobStarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.started"):
+    """A run of the job began, at its first task."""
+
+    run: int
+    at: datetime
+
+
+class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.dispatched"):
+    """A task row came to be and waits in a queue.
+
+    `definition` is evaluated. `retries` counts the rows of this step before it that failed; `attempt` counts every
+    execution of the step, over retries and lost workers.
+    """
+
+    task: TaskId
+    key: str
+    run: int
+    position: int
+    attempt: int
+    queue: str
+    definition: Task
+    at: datetime
+    retries: int = 0
+
+
+class TaskSkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.skipped"):
+    """A task row came to be and ended at once: its `if` said `false`."""
+
+    task: TaskId
+    key: str
+    run: int
+    position: int
+    definition: Task
+    at: datetime
+
+
+class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.refused"):
+    """A task row came to be and failed at once: one of its templates could not be evaluated."""
+
+    task: TaskId
+    key: str
+    run: int
+    position: int
+    definition: Task
+    error: str
+    at: datetime
+
+
+class TaskStarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.started"):
+    """A worker was granted an attempt."""
+
+    task: TaskId
+    attempt: int
+    worker: WorkerId
+    at: datetime
+
+
+class TaskProgressed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.progressed"):
+    """A task said how far it is, and so how far its job is (both 0–100)."""
+
+    task: TaskId
+    attempt: int
+    progress: float
+    job_progress: float
+    at: datetime
+
+
+class TaskCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.completed"):
+    """An attempt ended well; a result and a `var` set the variable of that name."""
+
+    task: TaskId
+    attempt: int
+    at: datetime
+    result: str = ""
+
+
+class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.failed"):
+    """An attempt ended badly and its row with it; a retry is a row of its own."""
+
+    task: TaskId
+    attempt: int
+    error: str
+    reason: str
+    at: datetime
+
+
+class TaskRedelivered(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.redelivered"):
+    """An attempt ended without an outcome and the same row waits in its queue again, as `attempt`.
+
+    `reason` is `lost` (its worker is gone) or `released` (its worker handed it back, which counts against no limit).
+    """
+
+    task: TaskId
+    attempt: int
+    worker: WorkerId
+    reason: str
+    at: datetime
+
+
+class TaskCancelled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.cancelled"):
+    """A task ended because its job did."""
+
+    task: TaskId
+    at: datetime
+
+
+class JobCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.completed"):
+    """All tasks ended and the output was evaluated."""
+
+    at: datetime
+    result: str = ""
+
+
+class JobFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.failed"):
+    """A task failed for good, or the output could not be evaluated."""
+
+    error: str
+    at: datetime
+
+
+class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.cancelled"):
+    """Somebody ended the job."""
+
+    at: datetime
+
+
+JobEvent = (
+    JobSubmitted
+    | JobStarted
+    | TaskDispatched
+    | TaskSkipped
+    | TaskRefused
+    | TaskStarted
+    | TaskProgressed
+    | TaskCompleted
+    | TaskFailed
+    | TaskRedelivered
+    | TaskCancelled
+    | JobCompleted
+    | JobFailed
+    | JobCancelled
+)
+
+JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
+    JobSubmitted,
+    JobStarted,
+    TaskDispatched,
+    TaskSkipped,
+    TaskRefused,
+    TaskStarted,
+    TaskProgressed,
+    TaskCompleted,
+    TaskFailed,
+    TaskRedelivered,
+    TaskCancelled,
+    JobCompleted,
+    JobFailed,
+    JobCancelled,
+)
+
+JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
+TIMED = frozenset(map(tag_of, (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled)))
+HOOKED: frozenset[str] = frozenset()  # webhooks are not part of a job yet
