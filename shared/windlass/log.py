@@ -25,7 +25,7 @@ def configure(service: str, instance: str, log_format: Format, level: str = "inf
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *last,  # type: ignore[list-item]  # the two renderers share no declared type
+            *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),

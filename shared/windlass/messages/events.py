@@ -186,5 +186,5 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
 )
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
-TIMED = frozenset(map(tag_of, (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled)))
+TIMED = frozenset(tag_of(kind) for kind in (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled))
 HOOKED: frozenset[str] = frozenset()  # webhooks are not part of a job yet

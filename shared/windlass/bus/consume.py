@@ -1,0 +1,229 @@
+"""Taking messages from a durable consumer by standing pull requests.
+
+The server sends as messages come, up to what was asked for; asking again by count makes batches without timers or polls.
+Pull requests live on the server's side of a connection: after a reconnect, or when the consumer was made anew, they must be
+sent again, and a request that the server forgot is noticed by its age.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import nats.errors
+from nats.aio.msg import Msg
+
+from windlass.bus.connection import Bus
+from windlass.errors import WindlassError
+
+EXPIRES_S = 30
+"""How long the server keeps a pull request."""
+WATCH_S = 5
+"""Beyond that, how long until a request that was not answered is taken for lost."""
+
+
+class Delivery(Protocol):
+    """A message of a consumer and its three ends."""
+
+    subject: str
+    payload: bytes
+
+    @property
+    def deliveries(self) -> int:
+        """How often it was delivered, this time included."""
+        ...
+
+    async def ack(self) -> None:
+        """Done: never again."""
+        ...
+
+    async def nak(self, delay_s: float = 0) -> None:
+        """Not now: again, after `delay_s`."""
+        ...
+
+    async def term(self) -> None:
+        """Can never succeed: never again."""
+        ...
+
+
+class _Jetstream:
+    """A delivery of the real server."""
+
+    __slots__ = ("_bus", "_reply", "headers", "payload", "subject")
+
+    def __init__(self, bus: Bus, message: Msg) -> None:
+        self._bus = bus
+        self._reply = message.reply
+        self.subject = message.subject
+        self.payload = message.data
+        self.headers = message.headers
+
+    def _field(self, index: int) -> int:
+        """A number of the ack subject: `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>`,
+        or the longer form with a domain and an account in front (ADR-15)."""
+        fields = self._reply.split(".")
+        return int(fields[index if len(fields) == 9 else index + 2])
+
+    @property
+    def deliveries(self) -> int:
+        return self._field(4)
+
+    @property
+    def sequence(self) -> int:
+        """Its number in the stream."""
+        return self._field(5)
+
+    @property
+    def stamp_ns(self) -> int:
+        """When the stream stored it, in nanoseconds since 1970."""
+        return self._field(7)
+
+    async def ack(self) -> None:
+        await self._bus.tell(self._reply, b"+ACK")
+
+    async def nak(self, delay_s: float = 0) -> None:
+        await self._bus.tell(self._reply, b'-NAK {"delay": %d}' % int(delay_s * 1e9) if delay_s else b"-NAK")
+
+    async def term(self) -> None:
+        await self._bus.tell(self._reply, b"+TERM")
+
+    async def working(self) -> None:
+        """Still at it: start the ack wait anew."""
+        await self._bus.tell(self._reply, b"+WPI")
+
+
+Jetstream = _Jetstream
+
+
+class _Pull(msgspec.Struct, omit_defaults=True):
+    batch: int
+    expires: int = 0
+    no_wait: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Puller:
+    """Standing pulls on one consumer; hands each message to `deliver`, in order, from the event loop.
+
+    `wanted` is how many messages may be on their way: all of it is asked for at once, and again when half has come.
+    With `wanted` 0 it rests until `want` is called.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        deliver: Callable[[Jetstream], None],
+        *,
+        wanted: int = 512,
+        refill: bool = True,
+    ) -> None:
+        self._bus = bus
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        self._deliver = deliver
+        self._wanted = wanted
+        self._refill = refill
+        self._asked = 0
+        self._heard_at = 0.0
+        self._inbox = ""
+        self._numbers = itertools.count()
+        self._subscription: object = None
+        self._watch: asyncio.Task[None] | None = None
+        self._misses = 0
+        self._forget: Callable[[], None] = lambda: None
+        self.consumer = consumer
+
+    async def start(self) -> None:
+        """Begin to take."""
+        self._inbox = self._bus.new_inbox()
+        self._subscription = await self._bus.subscribe(f"{self._inbox}.*", self._on_message)
+        self._forget = self._bus.on_connected(self._again)
+        self._watch = asyncio.get_running_loop().create_task(self._watchdog())
+        await self._fill()
+
+    async def stop(self) -> None:
+        """Take no more; what the server already sent is dropped and comes again."""
+        self._forget()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._subscription is not None:
+            await self._bus.unsubscribe(self._subscription)  # type: ignore[arg-type]  # made by subscribe
+
+    @property
+    def asked(self) -> int:
+        """How many messages are asked for and have not come."""
+        return self._asked
+
+    async def _again(self) -> None:
+        self._asked = 0
+        await self._fill()
+
+    async def _fill(self) -> None:
+        if self._refill and self._asked <= self._wanted // 2 and self._wanted:
+            await self.want(self._wanted - self._asked)
+
+    async def want(self, batch: int, no_wait: bool = False) -> None:
+        """Ask for `batch` more; with `no_wait`, only for what is there now."""
+        self._asked += batch
+        self._heard_at = asyncio.get_running_loop().time()
+        request = _Pull(batch=batch, expires=0 if no_wait else EXPIRES_S * 1_000_000_000, no_wait=no_wait)
+        try:
+            await self._bus.client.publish(self._subject, _encode(request), reply=f"{self._inbox}.{next(self._numbers):x}")
+        except nats.errors.Error:
+            self._asked -= batch  # the reconnect asks again
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard_at = asyncio.get_running_loop().time()
+        headers = message.headers
+        if headers and "Status" in headers and not message.reply:
+            await self._on_status(headers)
+            return
+        self._asked = max(0, self._asked - 1)
+        self._misses = 0
+        self._deliver(Jetstream(self._bus, message))
+        if self._refill and self._asked <= self._wanted // 2:
+            await self._fill()
+
+    async def _on_status(self, headers: dict[str, str]) -> None:
+        status = headers["Status"]
+        if status == "100":
+            return
+        pending = headers.get("Nats-Pending-Messages")
+        self._asked = max(0, self._asked - int(pending)) if pending is not None else 0
+        self.on_empty()
+        if not self._refill:
+            return
+        if status == "408":
+            await self._fill()
+        else:  # no such consumer (yet), or it was deleted: pause, longer each time
+            self._misses += 1
+            await asyncio.sleep(min(2.0, 0.05 * 2**self._misses))
+            await self._fill()
+
+    def on_empty(self) -> None:
+        """A request ended with fewer messages than it asked for."""
+
+    async def _watchdog(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            silent = asyncio.get_running_loop().time() - self._heard_at
+            if self._asked and silent > EXPIRES_S + WATCH_S and self._bus.connected:
+                self._asked = 0
+                await self._fill()
+
+
+async def settle(delivery: Delivery, error: WindlassError | None) -> None:
+    """The one place that turns an outcome into ack, nak or term, by the error's class."""
+    match error:
+        case None:
+            await delivery.ack()
+        case WindlassError() if error.http == 503:
+            await delivery.nak(min(30.0, 0.1 * 2 ** min(delivery.deliveries, 9)))
+        case WindlassError() if error.http in (400, 404, 422):
+            await delivery.term()
+        case _:
+            await delivery.ack()

@@ -1,0 +1,217 @@
+"""The life every service leads: start, serve, answer about its health, drain, stop."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+import uvicorn
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from windlass import log as logs
+from windlass.bus.connection import Bus
+from windlass.clock import Clock, system
+from windlass.errors import Misconfigured, WindlassError
+from windlass.ids import WorkerId
+from windlass.messages.envelope import encode
+from windlass.messages.notices import NodeBeat
+from windlass.settings import Node
+
+log = logs.get()
+
+MISCONFIGURED = 78
+"""Exit code that says: starting again will not help (EX_CONFIG)."""
+
+
+class Health:
+    """What a service says about itself: live while its loop turns, ready while its work does.
+
+    A check answers None when its part works, else what is wrong.
+    """
+
+    def __init__(self, service: str, instance: str, clock: Clock = system) -> None:
+        self._service, self._instance, self._clock = service, instance, clock
+        self._checks: dict[str, Callable[[], str | None]] = {}
+        self._progress_at = clock.now()
+
+    def check(self, name: str, probe: Callable[[], str | None]) -> None:
+        """Add a part."""
+        self._checks[name] = probe
+
+    def progressed(self) -> None:
+        """Real work was done just now."""
+        self._progress_at = self._clock.now()
+
+    def report(self) -> tuple[bool, dict[str, object]]:
+        """Whether all is well, and the document that says so."""
+        broken = {name: wrong for name, probe in self._checks.items() if (wrong := probe()) is not None}
+        return not broken, {
+            "status": "DOWN" if broken else "UP",
+            "service": self._service,
+            "instance": self._instance,
+            "last_progress_at": self._progress_at.isoformat().replace("+00:00", "Z"),
+            **({"broken": broken} if broken else {}),
+        }
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        """The ASGI application behind `--http`: /health, /ready and /metrics."""
+        if scope["type"] != "http":
+            return
+        path, kind = scope["path"], b"application/json"
+        if path == "/metrics":
+            status, body, kind = 200, generate_latest(), CONTENT_TYPE_LATEST.encode()
+        elif path in ("/health", "/ready"):
+            well, document = self.report()
+            status, body = (200 if well or path == "/health" else 503), msgspec.json.encode(document)
+        else:
+            status, body = 404, b'{"message":"Not Found"}'
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def listen(address: tuple[str, int], what: str) -> socket.socket:
+    """A listening socket; port 0 picks one.
+
+    Raises:
+        Misconfigured: the port is in use or not allowed.
+    """
+    try:
+        return socket.create_server(address, backlog=1024)
+    except OSError as error:
+        raise Misconfigured(f"{what} {address[0]}:{address[1]}: {error.strerror or error}; choose another port") from error
+
+
+@asynccontextmanager
+async def serve_http(app: Any, listening: socket.socket, **options: Any) -> AsyncIterator[None]:
+    """Serve an ASGI application on a socket for the time of the block."""
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, **options))
+    server.capture_signals = _no_signals  # type: ignore[method-assign]  # signals are this module's
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def _never() -> AsyncIterator[None]:
+    yield
+
+
+def _no_signals() -> Any:
+    """uvicorn's hook, less the signals."""
+
+    class Nothing:
+        def __enter__(self) -> None: ...
+        def __exit__(self, *_: object) -> None: ...
+
+    return Nothing()
+
+
+async def every(period_s: float, step: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    """Call `step` about every `period_s` until `stop`; what it raises of ours is logged and tried again."""
+    name = getattr(step, "__name__", "step")
+    while not stop.is_set():
+        try:
+            await step()
+        except WindlassError as error:
+            log.warning("step_failed", step=name, error=str(error))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(period_s * random.uniform(0.9, 1.1)):  # noqa: S311 jitter, not secrecy
+                await stop.wait()
+
+
+class Pulse:
+    """A node's heartbeat: a counter that grows while the main loop turns."""
+
+    def __init__(self, bus: Bus, node: WorkerId, name: str, service: str, version: str, clock: Clock = system) -> None:
+        self._bus, self._clock = bus, clock
+        self._fixed = {"id": node, "name": name, "service": service, "version": version, "hostname": socket.gethostname()}
+        self._started_at = clock.now()
+        self._counter = 0
+        self._cpu = (os.times(), clock.monotonic())
+
+    def beat(self, **details: Any) -> bytes:
+        """The next heartbeat; `details` are further fields of `NodeBeat`."""
+        self._counter += 1
+        before, then = self._cpu
+        now, at = os.times(), self._clock.monotonic()
+        used = (now.user + now.system + now.children_user + now.children_system) - (
+            before.user + before.system + before.children_user + before.children_system
+        )
+        self._cpu = (now, at)
+        share = 100.0 * used / max(at - then, 1e-6) / (os.cpu_count() or 1)
+        body = NodeBeat(
+            **self._fixed,  # type: ignore[arg-type]  # the four texts and the id
+            counter=self._counter,
+            started_at=self._started_at,
+            cpu_percent=round(min(share, 100.0), 2),
+            **details,
+        )
+        return encode(body, id=f"{body.id}-{body.counter}", at=self._clock.now())
+
+    def subject(self) -> str:
+        """Where heartbeats go."""
+        return self._bus.subjects.heartbeat(self._fixed["id"])
+
+
+def _end_with_parent(stop: Callable[[], None]) -> None:
+    """When whoever started us held our standard input open for that purpose, its end is ours."""
+
+    def wait() -> None:
+        with suppress(OSError, ValueError):
+            while os.read(0, 4096):
+                pass
+        stop()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
+    """Run a service until SIGTERM or SIGINT; returns its exit code.
+
+    The first signal sets the event that `serve` was given; a second, or the end of the grace period, ends the process at
+    once. An error that starting again cannot mend is one line and exit code 78 under a supervisor, 1 elsewhere.
+    """
+    logs.configure(service, settings.instance, settings.log_format)  # type: ignore[arg-type]  # checked when it was read
+    supervised = "WINDLASS_SUPERVISED" in os.environ
+
+    async def main() -> int:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def ask() -> None:
+            if stop.is_set():
+                os._exit(1)
+            stop.set()
+            loop.call_later(settings.times.grace_s + 5, os._exit, 1)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ask)
+        if supervised:
+            _end_with_parent(lambda: loop.call_soon_threadsafe(ask))
+        try:
+            await serve(stop)
+        except* Misconfigured as group:
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            log.error("service_misconfigured", error=str(error))
+            if not supervised:
+                print(f"windlass {service}: {error}", file=sys.stderr)  # noqa: T201 the command's last word
+            return MISCONFIGURED if supervised else 1
+        return 0
+
+    try:
+        return asyncio.run(main())
+    except KeyboardInterrupt:
+        return 130
