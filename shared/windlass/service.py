@@ -103,11 +103,6 @@ async def serve_http(app: Any, listening: socket.socket, **options: Any) -> Asyn
             await task
 
 
-@asynccontextmanager
-async def _never() -> AsyncIterator[None]:
-    yield
-
-
 def _no_signals() -> Any:
     """uvicorn's hook, less the signals."""
 
@@ -165,6 +160,11 @@ class Pulse:
         return self._bus.subjects.heartbeat(self._fixed["id"])
 
 
+def _ask_from_outside(loop: asyncio.AbstractEventLoop, ask: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended already
+        loop.call_soon_threadsafe(ask)
+
+
 def _end_with_parent(stop: Callable[[], None]) -> None:
     """When whoever started us held our standard input open for that purpose, its end is ours."""
 
@@ -175,6 +175,15 @@ def _end_with_parent(stop: Callable[[], None]) -> None:
         stop()
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _misconfigured(error: BaseException) -> Misconfigured | None:
+    """The reason to give up for good, if that is what an error or a group of them holds."""
+    if isinstance(error, Misconfigured):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _misconfigured(inner))), None)
+    return None
 
 
 def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
@@ -198,16 +207,16 @@ def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ask)
         if supervised:
-            _end_with_parent(lambda: loop.call_soon_threadsafe(ask))
+            _end_with_parent(lambda: _ask_from_outside(loop, ask))
         try:
             await serve(stop)
-        except* Misconfigured as group:
-            error: BaseException = group
-            while isinstance(error, BaseExceptionGroup):
-                error = error.exceptions[0]
-            log.error("service_misconfigured", error=str(error))
+        except (Misconfigured, BaseExceptionGroup) as error:
+            cause = _misconfigured(error)
+            if cause is None:
+                raise
+            log.error("service_misconfigured", error=str(cause))
             if not supervised:
-                print(f"windlass {service}: {error}", file=sys.stderr)  # noqa: T201 the command's last word
+                print(f"windlass {service}: {cause}", file=sys.stderr)  # noqa: T201 the command's last word
             return MISCONFIGURED if supervised else 1
         return 0
 
