@@ -1,0 +1,135 @@
+"""A document as a tree of plain values, whatever it was written in, and the limits that hold while it is built.
+
+Both JSON and YAML become the same nodes, so that the rules about fields are written once. A scalar keeps its source text: in
+YAML a string field takes `10m`, `.5` or `2024-01-01` as they stand.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from windlass.errors import Invalid
+
+DEPTH_MAX = 64
+NODES_MAX = 100_000
+"""Keys and values, with YAML's aliases expanded."""
+LINES_MAX = 50
+LINE_MAX = 400
+"""Of a refusal: failures named, and characters of each."""
+INTEGER_MAX = 2**63 - 1
+
+Kind = Literal["map", "seq", "str", "int", "float", "bool", "null"]
+
+
+@dataclass(slots=True, frozen=True)
+class Node:
+    """One value. `children` are of a sequence, `pairs` of a mapping; `line` is 0 where the format keeps none."""
+
+    kind: Kind
+    text: str = ""
+    line: int = 0
+    children: "tuple[Node, ...]" = ()
+    pairs: "dict[str, Pair] | None" = None
+    size: int = 1
+    height: int = 1
+
+
+@dataclass(slots=True, frozen=True)
+class Pair:
+    """A key's line and its value."""
+
+    line: int
+    value: Node
+
+
+def refused(*lines: str) -> Invalid:
+    """A refusal of one line a failure, clipped so that no document echoes itself at length."""
+    shown = [line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…" for line in lines[:LINES_MAX]]
+    if len(lines) > LINES_MAX:
+        shown.append(f"… and {len(lines) - LINES_MAX} more")
+    return Invalid("\n".join(shown))
+
+
+def too_deep() -> Invalid:
+    """The refusal of deep nesting."""
+    return Invalid(f"the document is nested deeper than {DEPTH_MAX} levels; flatten it")
+
+
+def too_many() -> Invalid:
+    """The refusal of a document that is large in parts rather than in bytes."""
+    return Invalid(f"the document has more than {NODES_MAX:,} keys and values, aliases expanded; split it")
+
+
+def collection(kind: Literal["map", "seq"], values: list[Node], line: int = 0, pairs: dict[str, Pair] | None = None) -> Node:
+    """A mapping or sequence with its size and height; keys count as nodes.
+
+    Raises:
+        Invalid: it is too deep or too large.
+    """
+    size = 1 + sum(value.size for value in values) + (len(values) if kind == "map" else 0)
+    height = 1 + max((value.height for value in values), default=0)
+    if height > DEPTH_MAX:
+        raise too_deep()
+    if size > NODES_MAX:
+        raise too_many()
+    return Node(kind, line=line, children=tuple(values) if kind == "seq" else (), pairs=pairs, size=size, height=height)
+
+
+class _Repeated(list[tuple[str, Any]]):
+    """The pairs of a JSON object, as they came."""
+
+
+def from_json(text: str) -> Node:
+    """The tree of one JSON document.
+
+    Raises:
+        Invalid: it is malformed, has a key twice, or is beyond the limits.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_Repeated, parse_int=_Integer, parse_float=_Float, parse_constant=_not_json)
+    except json.JSONDecodeError as error:
+        raise refused(f"json: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except RecursionError as error:
+        raise too_deep() from error
+    return _from_value(value, 1)
+
+
+class _Integer(str):
+    """The digits of a JSON integer."""
+
+    __slots__ = ()
+
+
+class _Float(str):
+    """The digits of a JSON number with a fraction or exponent."""
+
+    __slots__ = ()
+
+
+def _not_json(word: str) -> NoReturn:
+    raise refused(f"json: {word} is not a number in JSON")
+
+
+def _from_value(value: Any, depth: int) -> Node:
+    if depth > DEPTH_MAX:
+        raise too_deep()
+    match value:
+        case _Repeated():
+            pairs: dict[str, Pair] = {}
+            for key, inner in value:
+                if key in pairs:
+                    raise refused(f"json: key {key!r} appears twice in one object; keep one of them")
+                pairs[key] = Pair(0, _from_value(inner, depth + 1))
+            return collection("map", [pair.value for pair in pairs.values()], pairs=pairs)
+        case list():
+            return collection("seq", [_from_value(inner, depth + 1) for inner in value])
+        case _Integer():
+            return Node("int", str(value))
+        case _Float():
+            return Node("float", str(value))
+        case bool():
+            return Node("bool", "true" if value else "false")
+        case None:
+            return Node("null")
+        case _:
+            return Node("str", value)

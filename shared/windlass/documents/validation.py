@@ -1,0 +1,131 @@
+"""What must hold of a job beyond its shape; every failure is one line in the words Tork's clients know, and how to mend it."""
+
+import re
+from collections.abc import Callable
+
+from windlass.documents.tree import refused
+from windlass.durations import NotADuration, nanoseconds
+from windlass.errors import Invalid
+from windlass.messages.jobs import Job, Task, Wait
+from windlass.subjects import check_queue
+
+NAME_MAX = 256
+IMAGE_MAX = 256
+VAR_MAX = 64
+PRIORITY_MAX = 9
+RETRY_LIMIT_MAX = 10
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
+_ENV_NAME = re.compile(r"[^\s=\x00-\x1f\x7f-]?[^\s=\x00-\x1f\x7f]+")
+
+Refuse = Callable[[str, str, str], None]
+"""Notes one failure: field, rule, remedy."""
+
+
+def check_job(job: Job, *, has_tasks: bool = True) -> None:
+    """Accept a job or refuse it; `has_tasks` is whether the document spoke of tasks at all.
+
+    Raises:
+        Invalid: one line a failure, in the order of the document.
+    """
+    lines: list[str] = []
+    if not job.name:
+        lines.append(_line("Job.Name", "required", "give the job a name"))
+    elif len(job.name) > NAME_MAX:
+        lines.append(_line("Job.Name", "max", f"the name has {len(job.name)} characters; {NAME_MAX} are allowed"))
+    if not has_tasks:
+        lines.append(_line("Job.Tasks", "required", "a job is a list of tasks; give it at least one"))
+    elif not job.tasks:
+        lines.append(_line("Job.Tasks", "min", "a job is a list of tasks; give it at least one"))
+    for index, task in enumerate(job.tasks):
+        _check_task(task, index, lines)
+    if lines:
+        raise refused(*lines)
+    check_templates(job)
+
+
+def check_wait(wait: Wait) -> None:
+    """Accept how long a client wants to wait for the end of its job.
+
+    Raises:
+        Invalid: it is no duration.
+    """
+    try:
+        nanoseconds(wait.timeout)
+    except NotADuration as error:
+        raise refused(f"{error} (wait.timeout); write one such as 30s or 5m") from error
+
+
+def check_templates(job: Job) -> None:
+    """Refuse templates by name for as long as nothing evaluates them; a script (`run`) is never one.
+
+    Raises:
+        Invalid: one line for each field that holds `{{`.
+    """
+    found = [] if "{{" not in job.output else ["output"]
+    for index, task in enumerate(job.tasks):
+        texts = (
+            ("name", task.name),
+            ("image", task.image),
+            ("queue", task.queue),
+            ("var", task.var),
+            ("if", task.if_),
+            *((f"cmd[{number}]", text) for number, text in enumerate(task.cmd)),
+            *((f"env.{name}", text) for name, text in task.env.items()),
+        )
+        found += [f"tasks[{index}].{field}" for field, text in texts if "{{" in text]
+    if found:
+        raise refused(*(f"{field}: templates ({{{{ … }}}}) are not built yet; write the plain text" for field in found))
+
+
+def _line(path: str, rule: str, remedy: str) -> str:
+    return f"Key: '{path}' Error:Field validation for '{path.rpartition('.')[2]}' failed on the '{rule}' tag: {remedy}"
+
+
+def _check_task(task: Task, index: int, lines: list[str]) -> None:
+    def refuse(field: str, rule: str, remedy: str) -> None:
+        lines.append(_line(f"Job.Tasks[{index}].{field}", rule, remedy))
+
+    if not task.name:
+        refuse("Name", "required", "give the task a name")
+    elif len(task.name) > NAME_MAX:
+        refuse("Name", "max", f"the name has {len(task.name)} characters; {NAME_MAX} are allowed")
+    if task.image:
+        _check_image(task.image, refuse)
+    for name in task.env:
+        if not _ENV_NAME.fullmatch(name):
+            refuse("Env", "env", f"{name!r} cannot name a variable; use letters, digits and underscores")
+    if task.queue:
+        try:
+            check_queue(task.queue)
+        except Invalid as error:
+            refuse("Queue", "queue", str(error))
+    if task.priority < 0:
+        refuse("Priority", "min", f"{task.priority} is below 0; priorities are 0–{PRIORITY_MAX}")
+    elif task.priority > PRIORITY_MAX:
+        refuse("Priority", "max", f"{task.priority} is above {PRIORITY_MAX}; priorities are 0–{PRIORITY_MAX}")
+    if task.retry is not None:
+        _check_retry(task.retry.limit, refuse)
+    if task.timeout:
+        try:
+            nanoseconds(task.timeout)
+        except NotADuration as error:
+            refuse("Timeout", "duration", f"{error}; write one such as 1h30m or 10s")
+    if len(task.var) > VAR_MAX:
+        refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
+
+
+def _check_image(image: str, refuse: Refuse) -> None:
+    if len(image) > IMAGE_MAX:
+        refuse("Image", "max", f"the name has {len(image)} characters; {IMAGE_MAX} are allowed")
+    elif not _IMAGE.fullmatch(image) and "{{" not in image:
+        refuse("Image", "image", f"{image!r} is no name of an image; write one such as alpine:3.20")
+
+
+def _check_retry(limit: int, refuse: Refuse) -> None:
+    remedy = f"a task is retried 1–{RETRY_LIMIT_MAX} times"
+    if limit == 0:
+        refuse("Retry.Limit", "required", remedy)
+    elif limit < 0:
+        refuse("Retry.Limit", "min", remedy)
+    elif limit > RETRY_LIMIT_MAX:
+        refuse("Retry.Limit", "max", remedy)
