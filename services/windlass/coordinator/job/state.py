@@ -1,0 +1,165 @@
+"""The working set of a job, and `evolve`: what each event does to it.
+
+`evolve` never refuses and reads no clock; what is in the log happened. It is all that ever changes a row, but for the
+operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps.
+"""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from windlass.eventlog.rows import ACTIVE, JobRow, TaskRow
+from windlass.ids import TaskId
+from windlass.messages.events import (
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    JobSubmitted,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDispatched,
+    TaskFailed,
+    TaskProgressed,
+    TaskRedelivered,
+    TaskRefused,
+    TaskSkipped,
+    TaskStarted,
+)
+
+
+@dataclass(slots=True)
+class JobWork:
+    """What deciding for one job needs: its row, the task rows that can still change or were asked for, its variables."""
+
+    job: JobRow | None = None
+    tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    touched: dict[TaskId, TaskRow] = field(default_factory=dict)
+    """Task rows that changed since the last commit, in the order of their change."""
+    set_variables: dict[str, str] = field(default_factory=dict)
+    """Variables that were set since the last commit."""
+
+    def active(self) -> list[TaskRow]:
+        """The task rows that can still change."""
+        return [task for task in self.tasks.values() if task.state in ACTIVE]
+
+
+def evolve(work: JobWork, event: JobEvent) -> None:
+    """Fold one event into the working set."""
+    if isinstance(event, JobSubmitted):
+        work.job = JobRow(
+            id=event.job,
+            definition=event.definition,
+            created_by=event.user,
+            created_at=event.at,
+            task_count=len(event.definition.tasks),
+        )
+    job = work.job
+    if job is None:
+        return
+    job.version += 1
+    match event:
+        case JobSubmitted():
+            pass
+        case JobStarted():
+            job.run, job.state, job.started_at, job.position = event.run, "SCHEDULED", event.at, 1
+        case TaskDispatched():
+            _add(
+                work,
+                TaskRow(
+                    id=event.task,
+                    job=job.id,
+                    run=event.run,
+                    key=event.key,
+                    position=event.position,
+                    attempt=event.attempt,
+                    retries=event.retries,
+                    queue=event.queue,
+                    definition=event.definition,
+                    created_at=event.at,
+                    scheduled_at=event.at,
+                    state="SCHEDULED",
+                ),
+            )
+        case TaskSkipped():
+            _add(
+                work,
+                TaskRow(
+                    id=event.task,
+                    job=job.id,
+                    run=event.run,
+                    key=event.key,
+                    position=event.position,
+                    attempt=1,
+                    definition=event.definition,
+                    created_at=event.at,
+                    scheduled_at=event.at,
+                    started_at=event.at,
+                    completed_at=event.at,
+                    state="SKIPPED",
+                ),
+            )
+            _passed(job, event.position)
+        case TaskRefused():
+            _add(
+                work,
+                TaskRow(
+                    id=event.task,
+                    job=job.id,
+                    run=event.run,
+                    key=event.key,
+                    position=event.position,
+                    attempt=1,
+                    definition=event.definition,
+                    created_at=event.at,
+                    failed_at=event.at,
+                    error=event.error,
+                    state="FAILED",
+                ),
+            )
+        case TaskStarted():
+            task = _touch(work, event.task)
+            task.state, task.attempt, task.worker, task.started_at = "RUNNING", event.attempt, event.worker, event.at
+            job.state = "RUNNING"
+        case TaskProgressed():
+            _touch(work, event.task).progress = event.progress
+            job.progress = event.job_progress
+        case TaskCompleted():
+            task = _touch(work, event.task)
+            task.state, task.completed_at, task.result = "COMPLETED", event.at, event.result
+            if event.result and task.definition.var:
+                work.variables[task.definition.var] = work.set_variables[task.definition.var] = event.result
+            _passed(job, task.position)
+        case TaskFailed():
+            task = _touch(work, event.task)
+            task.state, task.failed_at, task.error = "FAILED", event.at, event.error
+        case TaskRedelivered():
+            task = _touch(work, event.task)
+            task.state, task.attempt, task.scheduled_at = "SCHEDULED", event.attempt, event.at
+            task.worker, task.started_at, task.redelivered = "", None, task.redelivered + 1
+        case TaskCancelled():
+            _touch(work, event.task).state = "CANCELLED"
+        case JobCompleted():
+            job.state, job.completed_at, job.result = "COMPLETED", event.at, event.result
+        case JobFailed():
+            job.state, job.failed_at, job.error = "FAILED", event.at, event.error
+        case JobCancelled():
+            job.state = "CANCELLED"
+        case _:
+            assert_never(event)
+
+
+def _add(work: JobWork, task: TaskRow) -> None:
+    work.tasks[task.id] = work.touched[task.id] = task
+
+
+def _touch(work: JobWork, task: TaskId) -> TaskRow:
+    row = work.touched[task] = work.tasks[task]
+    return row
+
+
+def _passed(job: JobRow, position: int) -> None:
+    """A top-level task ended well: the job stands at the next."""
+    job.position = position + 1
+    job.progress = round(position / job.task_count * 100, 2)

@@ -1,0 +1,111 @@
+"""One psycopg connection on one thread.
+
+A connection belongs to a thread, and a session lock to a connection; so each is wrapped together with the only thread that
+uses it, and the event loop hands over whole pieces of work.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Concatenate, ParamSpec, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.adapt import Buffer
+from psycopg.types.numeric import Int8BinaryDumper
+from psycopg.types.uuid import UUIDLoader
+
+from windlass.errors import Misconfigured, Unavailable
+from windlass.eventlog.migrate import SCHEMA, check_format
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONNECT_S = 5
+STATEMENT_MS = 30_000
+"""No statement of a service takes longer; one that does is ended and tried again."""
+
+
+class _HexLoader(UUIDLoader):
+    """Ids come as this system prints them: 32 hex digits."""
+
+    def load(self, data: Buffer) -> str:  # type: ignore[override]  # an id is a text here
+        return bytes(data).decode().replace("-", "")
+
+
+def _settings(owner_s: int | None) -> str:
+    """Session settings: plans that stay right while tables grow, and, for an owner of shards, an end to a frozen session."""
+    words = [f"-c statement_timeout={STATEMENT_MS}", "-c jit=off", "-c timezone=UTC"]
+    if owner_s is not None:
+        words += [f"-c idle_session_timeout={owner_s}s", f"-c idle_in_transaction_session_timeout={owner_s}s"]
+        # A prepared UPDATE … FROM unnest made while the table was small would scan it for ever.
+        words += ["-c enable_hashjoin=off", "-c enable_mergejoin=off", "-c enable_seqscan=off"]
+    return " ".join(words)
+
+
+class Connection:
+    """A connection that is opened again after each loss; `owner_s` is how long its session may idle."""
+
+    def __init__(self, dsn: str, name: str, owner_s: int | None = None, schema: str = SCHEMA) -> None:
+        self._dsn, self._name, self._schema = dsn, name, schema
+        self._options = _settings(owner_s)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"postgres-{name}")
+        self._connection: psycopg.Connection | None = None
+        self.generation = 0
+        """Grows with each connection that was opened; what held for an earlier one holds no more."""
+
+    def _open(self) -> psycopg.Connection:
+        connection = psycopg.connect(
+            self._dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            options=self._options,
+            application_name=f"windlass {self._name}",
+        )
+        connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for all integers: one plan a statement
+        connection.adapters.register_loader("uuid", _HexLoader)
+        check_format(connection, self._schema)
+        durable = connection.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetchone()
+        if durable is None or "off" in durable:
+            connection.close()
+            raise Misconfigured(
+                "PostgreSQL runs with fsync or synchronous_commit off; a commit would promise nothing. Switch both on"
+            )
+        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
+        return connection
+
+    def _work(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = None
+                self._connection = self._open()
+                self.generation += 1
+            return work(self._connection, *args, **kwargs)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            self._drop()
+            raise Unavailable(f"PostgreSQL did not answer: {str(error).strip() or type(error).__name__}") from error
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+            self._connection = None
+
+    async def run(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do a piece of work on the thread of the connection, opening it if need be.
+
+        Raises:
+            Unavailable: the server did not answer, or the connection broke; what was under way may or may not be committed.
+            Misconfigured: the database is not one to work on.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._work(work, *args, **kwargs))
+
+    async def drop(self) -> None:
+        """Close the connection, and with it let go of its locks; the next work opens another."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+
+    async def close(self) -> None:
+        """Close it for good."""
+        await self.drop()
+        self._thread.shutdown()

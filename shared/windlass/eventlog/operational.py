@@ -1,0 +1,69 @@
+"""Operational tables, outside the log and its rebuild: task logs, nodes, quarantine."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from windlass import ids
+from windlass.eventlog.statements import statement
+from windlass.messages.notices import LogPart, NodeBeat
+
+
+def keep_logs(connection: psycopg.Connection, parts: Sequence[tuple[LogPart, datetime]]) -> None:
+    """Store parts of output with the time they came; storing one twice is harmless."""
+    connection.execute(
+        statement("keep_logs"),
+        {
+            "task": [UUID(part.task) for part, _ in parts],
+            "attempt": [part.attempt for part, _ in parts],
+            "number": [part.number for part, _ in parts],
+            "job": [UUID(part.job) for part, _ in parts],
+            "contents": [part.contents.replace("\0", "") for part, _ in parts],
+            "streams": [msgspec.json.encode(part.streams).decode() for part, _ in parts],
+            "at": [at for _, at in parts],
+        },
+    )
+
+
+def keep_node(connection: psycopg.Connection, beat: NodeBeat, at: datetime) -> None:
+    """Store what a node said of itself."""
+    connection.execute(
+        statement("keep_node"),
+        {
+            "id": beat.id,
+            "name": beat.name,
+            "service": beat.service,
+            "hostname": beat.hostname,
+            "version": beat.version,
+            "port": beat.port,
+            "status": beat.status,
+            "cpu_percent": beat.cpu_percent,
+            "queues": msgspec.json.encode(beat.queues).decode(),
+            "task_count": len(beat.running),
+            "started_at": beat.started_at,
+            "at": at,
+        },
+    )
+
+
+def quarantine(
+    connection: psycopg.Connection, subject: str, payload: bytes, headers: Mapping[str, str] | None, reason: str, at: datetime
+) -> str:
+    """Keep a message that can never succeed; returns its id, which is the same for the same message in the same second."""
+    second = at.replace(microsecond=0)
+    name = ids.derive(second, None, subject, payload.hex(), reason)
+    connection.execute(
+        statement("quarantine"),
+        {
+            "id": UUID(name),
+            "subject": subject.replace("\0", ""),
+            "payload": payload,
+            "headers": msgspec.json.encode(dict(headers or {})).decode(),
+            "reason": reason.replace("\0", ""),
+            "at": at,
+        },
+    )
+    return name

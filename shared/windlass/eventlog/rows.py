@@ -1,0 +1,67 @@
+"""The rows of a job's working set: what `evolve` changes and what a commit stores.
+
+They are mutable on purpose and live in the cache of the shard's owner, who alone writes them.
+"""
+
+from datetime import datetime
+
+import msgspec
+
+from windlass.ids import JobId, TaskId
+from windlass.messages.jobs import Job, Task
+
+
+class JobRow(msgspec.Struct, kw_only=True):
+    """One job, as table `jobs` holds it. Absent texts are empty; `position` is 1-based, 0 before the start."""
+
+    id: JobId
+    definition: Job
+    created_by: str
+    created_at: datetime
+    task_count: int
+    version: int = 0
+    run: int = 0
+    state: str = "PENDING"
+    position: int = 0
+    progress: float = 0.0
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    result: str = ""
+    error: str = ""
+    drive_at: datetime | None = None
+    drives: int = 0
+
+
+class TaskRow(msgspec.Struct, kw_only=True):
+    """One execution row, as table `tasks` holds it."""
+
+    id: TaskId
+    job: JobId
+    run: int
+    key: str
+    position: int
+    attempt: int
+    definition: Task
+    created_at: datetime
+    state: str
+    retries: int = 0
+    redelivered: int = 0
+    queue: str = ""
+    worker: str = ""
+    progress: float = 0.0
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    result: str = ""
+    error: str = ""
+    drive_at: datetime | None = None
+    drives: int = 0
+    stopping: str = ""
+
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+"""States of a job after which nothing of its run happens any more."""
+ACTIVE = frozenset({"CREATED", "PENDING", "SCHEDULED", "RUNNING"})
+"""States of a task that may still change."""
