@@ -1,0 +1,331 @@
+"""The docker runtime as the worker sees it: an async face over threads, a janitor before and a cleaner behind."""
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import shutil
+import signal
+import stat
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from windlass.errors import Misconfigured
+from windlass.log import get
+from windlass.messages.commands import RunTask
+from windlass.worker.docker import exchange, pause
+from windlass.worker.docker.attempt import Attempt, Delivery
+from windlass.worker.docker.containers import HARDENINGS, Labels
+from windlass.worker.docker.engine import QUICK_S, SLOW_S, Engine, Facts, Gone, Refused
+from windlass.worker.docker.images import Images, is_name
+from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
+from windlass.worker.names import NameLock
+from windlass.worker.results import read_progress
+from windlass.worker.runtime import KILL_GRACE_S, Failed, Outcome, Sink, Stopped, Vanished
+
+EXCHANGES = ("auto", "bind", "archive")
+PROGRESS_S = 1.0
+"""How often a progress file on this host is looked at."""
+PROGRESS_ARCHIVE_S = 10.0
+"""How often one is fetched from the engine."""
+CALLS_MAX = 4
+"""Kills, pings and fetches at once."""
+CLEANERS_MAX = 2
+CLEAN_TRIES_MAX = 60
+"""With pauses growing to `CLEAN_PAUSE_MAX_S`, this is about ten minutes."""
+CLEAN_PAUSE_MAX_S = 10.0
+
+log = get()
+
+
+class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """See `RuntimeSettings`, which has the same fields for all runtimes."""
+
+    worker: str
+    instance: str
+    concurrency: int = 1
+    temp_dir: str = ""
+    host: str
+    config: str = ""
+    exchange: str = "auto"
+    sandbox: str = "auto"
+    hardening: str = "standard"
+    log_driver: str = "none"
+
+
+class Docker:
+    """Runs tasks as containers."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        for what, value, allowed in (
+            ("exchange", settings.exchange, EXCHANGES),
+            ("sandbox", settings.sandbox, ("auto", "off")),
+            ("hardening", settings.hardening, HARDENINGS),
+        ):
+            if value not in allowed:
+                raise Misconfigured(f"docker {what} is {value!r}; it is one of: {', '.join(allowed)}")
+        self._settings = settings
+        self._lock = NameLock(settings.worker, "docker")
+        self._numbers = itertools.count(1)
+        self._calls = ThreadPoolExecutor(CALLS_MAX, thread_name_prefix="docker-call")
+        self._cleaners = ThreadPoolExecutor(CLEANERS_MAX, thread_name_prefix="docker-clean")
+        self._closing = threading.Event()
+        self._folder = ""
+        self.labels = Labels(settings.worker, settings.instance)
+        self.hardening = settings.hardening
+        self.log_driver = settings.log_driver
+        # Attach, wait, kill and the rest of each task, and the pulls.
+        self.engine = Engine(settings.host, 2 * settings.concurrency + CALLS_MAX + CLEANERS_MAX + 4, settings.config)
+        self.images = Images(self.engine)
+        self.facts = Facts(architecture="", is_podman=False, is_remapped=False)
+        self.sandboxes: Sandboxes | None = None
+        self.is_bind = False
+
+    # -- before the first task
+
+    async def prepare(self) -> None:
+        """See `Runtime.prepare`."""
+        await self._lock.take()
+        try:
+            await asyncio.to_thread(self._connect)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _connect(self) -> None:
+        settings = self._settings
+        try:
+            self.facts = self.engine.connect()
+            self._sweep()
+        except (Gone, Refused) as error:
+            raise Misconfigured(
+                f"the docker runtime cannot use the engine at {settings.host}: {error}; "
+                "start Docker and see that this user may use its socket, set DOCKER_HOST, or use --runtime shell"
+            ) from error
+        can_bind = self.engine.is_local and os.geteuid() == 0
+        self.is_bind = settings.exchange == "bind" or (settings.exchange == "auto" and can_bind)
+        if self.is_bind:
+            self._folder = self._own_folder()
+        can_share = self.is_bind and not self.facts.is_podman and self.facts.architecture in pause.ARCHITECTURES
+        if settings.sandbox == "auto" and settings.hardening != "strict" and can_share:
+            self.sandboxes = Sandboxes(self.engine, self.labels, settings.concurrency, self.facts.architecture)
+
+    def _own_folder(self) -> str:
+        """An empty directory that only the worker can enter: tasks write below it, and links in there lead nowhere."""
+        above = os.path.realpath(self._settings.temp_dir or tempfile.gettempdir())
+        folder = os.path.join(above, f"windlass-docker-{self._settings.worker}-{os.getuid()}")
+        try:
+            os.makedirs(above, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            found = os.lstat(folder)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                raise Misconfigured(f"{folder} is not a directory of this user; remove it")
+            os.chmod(folder, 0o700)
+        except OSError as error:
+            raise Misconfigured(f"the directory {folder} for running tasks cannot be made: {error.strerror}") from error
+        for name in os.listdir(folder):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+        return folder
+
+    def _sweep(self) -> None:
+        """Remove what an earlier start of this worker left. The lock on the name says that it is dead."""
+        filters = msgspec.json.encode({"label": [f"windlass.worker={self._settings.worker}"]}).decode()
+        found = self.engine.json("GET", "/containers/json", params={"all": 1, "filters": filters}).get("items", [])
+        for container in found:
+            with contextlib.suppress(Refused):
+                self._remove(container["Id"])
+        if found:
+            log.warning("leftovers_removed", worker=self._settings.worker, containers=len(found))
+
+    def refusal(self, task: RunTask) -> str | None:
+        """See `Runtime.refusal`."""
+        definition = task.definition
+        if not definition.image:
+            return (
+                f"task {definition.name}: the docker runtime needs an image; "
+                "give the task one, or start the worker with --runtime shell or --runtime auto"
+            )
+        if not is_name(definition.image):
+            return f"task {definition.name}: image {definition.image!r} is no name of an image; write registry/name:tag"
+        if definition.run and definition.cmd:
+            return f"task {definition.name}: run and cmd exclude each other; keep the one that is meant"
+        for name in definition.env:
+            if not name or "=" in name or "\0" in name or "\0" in definition.env[name]:
+                return f"task {definition.name}: env {name!r} cannot be a variable; names hold no = and no NUL, values no NUL"
+        return None
+
+    # -- a task
+
+    async def run(self, task: RunTask, worker: str, sink: Sink, stop: asyncio.Event) -> Outcome:
+        """See `Runtime.run`."""
+        why = self.refusal(task)
+        if why is not None:
+            return Failed(why)
+        if stop.is_set():
+            return Stopped()
+        loop = asyncio.get_running_loop()
+        folder = os.path.join(self._folder, str(next(self._numbers))) if self._folder else ""
+        attempt = Attempt(self, task, folder, Delivery(sink, loop))
+        ended: asyncio.Future[Outcome] = loop.create_future()
+        threading.Thread(target=_report, args=(attempt, loop, ended), name=f"task-{task.task}", daemon=True).start()
+        stopping = asyncio.ensure_future(stop.wait())
+        polling = asyncio.ensure_future(self._poll(attempt, sink))
+        try:
+            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return ended.result()
+            await self._stop(attempt, ended, KILL_GRACE_S)
+            outcome = ended.result()
+            return outcome if isinstance(outcome, Vanished) else Stopped()
+        except asyncio.CancelledError:
+            await asyncio.shield(self._stop(attempt, ended, 0))
+            raise
+        finally:
+            stopping.cancel()
+            polling.cancel()
+
+    async def _stop(self, attempt: Attempt, ended: "asyncio.Future[Outcome]", grace_s: float) -> None:
+        """Kill, gently first, until the attempt's thread says that it is over."""
+        attempt.halt()
+        loop = asyncio.get_running_loop()
+        if grace_s and attempt.is_started and await loop.run_in_executor(self._calls, self._ask_to_end, attempt.container):
+            await asyncio.wait((ended,), timeout=grace_s)
+        while not ended.done():
+            if attempt.is_started:
+                await loop.run_in_executor(self._calls, self._kill, attempt.container, "SIGKILL")
+            await asyncio.wait((ended,), timeout=1)
+
+    def _ask_to_end(self, container: str) -> bool:
+        """Send SIGTERM; whether it is worth waiting. The kernel ignores it for a main process that has no handler for it."""
+        try:
+            pid = int(self.engine.json("GET", f"/containers/{container}/json")["State"]["Pid"])
+        except (Refused, Gone, KeyError):
+            return False
+        if self.engine.is_local and _ignores_sigterm(pid):
+            return False
+        self._kill(container, "SIGTERM")
+        return True
+
+    def _kill(self, container: str, name: str) -> None:
+        with contextlib.suppress(Refused, Gone):  # it has ended, or the next round reaches the engine
+            self.engine.call("POST", f"/containers/{container}/kill", params={"signal": name})
+
+    async def _poll(self, attempt: Attempt, sink: Sink) -> None:
+        """Look at the progress now and then, and tell changes."""
+        loop = asyncio.get_running_loop()
+        last = 0.0
+        while True:
+            await asyncio.sleep(PROGRESS_S if self.is_bind else PROGRESS_ARCHIVE_S)
+            value = None
+            if path := attempt.progress_path:
+                value = read_progress(path)
+            elif attempt.is_started:
+                fetch = functools.partial(exchange.fetch_progress, self.engine, attempt.container)
+                with contextlib.suppress(Refused, Gone):
+                    value = await loop.run_in_executor(self._calls, fetch)
+            if value is not None and value != last:
+                last = value
+                sink.progress(value)
+
+    def give_up_bind(self) -> None:
+        """See `Tools.give_up_bind`."""
+        if self.is_bind:
+            log.warning("exchange_is_archive", reason="the engine does not see this host's files")
+        self.is_bind = False
+
+    # -- behind it
+
+    def clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
+        """See `Tools.clean`."""
+        with contextlib.suppress(RuntimeError):  # closed: the sweep of the next start removes it
+            self._cleaners.submit(self._clean, container, folder, sandbox)
+
+    def _clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
+        is_gone = not container
+        pause_s = 0.1
+        for _ in range(CLEAN_TRIES_MAX):
+            if is_gone:
+                break
+            try:
+                self._remove(container)
+                is_gone = True
+            except (Refused, Gone) as error:
+                log.warning("container_not_removed", container=container, error=str(error))
+                if self._closing.wait(pause_s):
+                    break
+                pause_s = min(pause_s * 2, CLEAN_PAUSE_MAX_S)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        if sandbox is not None and self.sandboxes is not None:
+            (self.sandboxes.give_back if is_gone else self.sandboxes.discard)(sandbox)
+
+    def _remove(self, container: str) -> None:
+        try:
+            self.engine.call("DELETE", f"/containers/{container}", params={"force": 1, "v": 1}, timeout_s=SLOW_S)
+        except Refused as error:
+            if error.status != 404 and not (error.status == 409 and "in progress" in str(error)):
+                raise
+
+    async def healthy(self) -> bool:
+        """See `Runtime.healthy`."""
+
+        def ping() -> bool:
+            try:
+                self.engine.call("GET", "/_ping", timeout_s=QUICK_S / 2)
+            except (Refused, Gone):
+                return False
+            return True
+
+        return await asyncio.get_running_loop().run_in_executor(self._calls, ping)
+
+    async def close(self) -> None:
+        """See `Runtime.close`."""
+        self.images.close()
+        await asyncio.to_thread(self._close)
+        self._lock.release()
+
+    def _close(self) -> None:
+        self._closing.set()
+        self._cleaners.shutdown(wait=True)
+        self._calls.shutdown(wait=True)
+        if self.sandboxes is not None:
+            self.sandboxes.close()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self.engine.close()
+
+
+def _report(attempt: Attempt, loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[Outcome]") -> None:
+    """The thread of an attempt: whatever comes out of it reaches the loop."""
+    outcome: Outcome | None = None
+    defect: BaseException | None = None
+    try:
+        outcome = attempt.run()
+    except BaseException as error:  # noqa: BLE001  it is handed on, to be raised in `run`
+        defect = error
+
+    def tell() -> None:
+        if ended.done():
+            return
+        if outcome is not None:
+            ended.set_result(outcome)
+        else:
+            ended.set_exception(defect or AssertionError("an attempt ended without an outcome"))
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(tell)
+
+
+def _ignores_sigterm(pid: int) -> bool:
+    """Whether a process of this host has no handler for SIGTERM; False when we cannot see it."""
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            caught = next((line for line in lines if line.startswith("SigCgt:")), None)
+    except OSError:
+        return False
+    return caught is not None and not int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1
