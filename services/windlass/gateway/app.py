@@ -1,0 +1,123 @@
+"""The HTTP application: Litestar serves everything, and `POST /jobs` has a shorter way through it.
+
+Submitting is the hot path, and routing, dependencies and response objects would cost more there than the work itself. The short
+way and the route call the same intake; the tests ask both and compare.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from litestar import Litestar, Request
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.response import Response
+
+from windlass import log as logs
+from windlass.errors import WindlassError
+from windlass.gateway import openapi
+from windlass.gateway.intake import Gone, Intake, is_cross_origin
+from windlass.gateway.replies import Reply, error_reply, refusal, render
+from windlass.gateway.routes import health, jobs, later, nodes, tasks
+
+log = logs.get()
+
+_JSON = (b"content-type", b"application/json")
+
+
+class JsonResponse(Response[Any]):
+    """Every answer, rendered as Tork renders."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:
+        """The bytes of an answer."""
+        return content if isinstance(content, bytes) else render(content)
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, intake: Intake, parts: Mapping[str, Any], version: str) -> None:
+        self._intake = intake
+        self.litestar = _litestar({"intake": intake, "version": version, **parts}, version)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+            if is_cross_origin(scope["headers"]):
+                await _send(send, refusal(403, "a page of another site sent this; cross-origin requests are refused"))
+                return
+            if scope["method"] == "POST" and scope["path"] == "/jobs":
+                await self._submit(scope, receive, send)
+                return
+        await self.litestar(scope, receive, send)
+
+    async def _submit(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            reply = await self._intake.post(scope["headers"], receive)
+        except Gone:
+            return
+        except Exception:  # the boundary: whatever it was, it is logged and the client hears of it
+            log.exception("request_failed", method="POST", path="/jobs")
+            reply = refusal(500, "Internal Server Error")
+        await _send(send, reply)
+
+
+async def _send(send: Any, reply: Reply) -> None:
+    headers = [_JSON, (b"content-length", b"%d" % len(reply.body)), *reply.headers]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def _litestar(parts: Mapping[str, Any], version: str) -> Litestar:
+    return Litestar(
+        route_handlers=[
+            jobs.submit_job,
+            jobs.list_jobs,
+            jobs.get_job,
+            jobs.get_job_log,
+            jobs.cancel_job,
+            tasks.get_task,
+            tasks.get_task_log,
+            nodes.list_nodes,
+            nodes.get_metrics,
+            health.get_health,
+            *later.later,
+        ],
+        dependencies={name: Provide(_always(part), sync_to_thread=False) for name, part in parts.items()},
+        exception_handlers={WindlassError: _on_error, HTTPException: _on_http, Exception: _on_surprise},
+        response_class=JsonResponse,
+        openapi_config=openapi.config(version),
+        logging_config=None,
+    )
+
+
+def _always(part: Any) -> Callable[[], Any]:
+    def provide() -> Any:
+        return part
+
+    return provide
+
+
+def _response(reply: Reply) -> Response[bytes]:
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return JsonResponse(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
+
+
+def _on_error(_: Request[Any, Any, State], error: WindlassError) -> Response[bytes]:
+    return _response(error_reply(error))
+
+
+def _on_http(request: Request[Any, Any, State], error: HTTPException) -> Response[bytes]:
+    """The framework's own refusals: 404 and 405 say no more than their name."""
+    if error.status_code >= 500:
+        return _on_surprise(request, error)
+    message = HTTPStatus(error.status_code).phrase
+    if error.status_code not in (404, 405) and error.detail:
+        message = error.detail
+    return _response(refusal(error.status_code, message))
+
+
+def _on_surprise(request: Request[Any, Any, State], error: Exception) -> Response[bytes]:
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    return _response(refusal(500, "Internal Server Error"))

@@ -1,0 +1,130 @@
+"""Commands to the jobs: published to the shard's owner, answered when it has committed.
+
+The broker's own ack is not waited for: the owner's answer says more. If none comes soon, the same command is published
+again, this time with the broker's ack, so that a full or absent stream is known; the owner knows a command by its id and
+carries it out once.
+"""
+
+import asyncio
+
+import msgspec
+
+from windlass import ids
+from windlass.bus.connection import Bus, NotStored
+from windlass.clock import Clock
+from windlass.errors import Unavailable, WindlassError, rebuild
+from windlass.gateway.replies import Busy
+from windlass.gateway.shapes import Committed
+from windlass.ids import JobId
+from windlass.messages.commands import ANSWERS, Answer, CancelJob, SubmitJob
+from windlass.messages.envelope import encode, open_envelope
+from windlass.messages.jobs import Job
+
+WAITING_MAX = 5_000
+"""Commands of one gateway without an answer; more are refused before they are sent."""
+PATIENCE_S = 2.0
+"""Without an answer for this long, a command is sent again; then after twice as long, and so on."""
+
+_committed = msgspec.json.Decoder(Committed)
+
+
+class Unknown(Unavailable):
+    """The command was sent and nobody said what became of it."""
+
+    code = "unknown"
+    http = 503
+
+    def __init__(self, seconds: float, hint: str) -> None:
+        super().__init__(
+            f"the outcome is unknown: no coordinator has answered within {seconds:g} s{hint}; "
+            "repeating the request with the same Idempotency-Key is safe"
+        )
+
+
+class Commands:
+    """Sends commands and waits for their answers."""
+
+    def __init__(self, bus: Bus, clock: Clock, shards: int, timeout_s: float) -> None:
+        self._bus, self._clock = bus, clock
+        self._shards, self._timeout_s = shards, timeout_s
+        self._waiting = 0
+
+    def new_id(self, user: str, key: str | None) -> JobId:
+        """The id of a job to be; jobs of one key meet in one shard, whose owner sees that they are one."""
+        return JobId(ids.new(self._clock.now(), None if key is None else ids.byte_for(user, key)))
+
+    async def submit(self, job: JobId, definition: Job, user: str, key: str | None, digest: str | None) -> Committed:
+        """Make a job; the committed one may be an earlier one of the same key.
+
+        Raises:
+            Invalid: the coordinator does not take it.
+            Conflict: the key was used with another body.
+            Unavailable: nothing was sent, or the outcome is unknown.
+        """
+        command = SubmitJob(job=job, definition=definition, user=user, key=key, digest=digest)
+        answer = await self._ask(command, job, job)
+        assert isinstance(answer.body, msgspec.Raw), "an answer without error has a body"
+        return _committed.decode(answer.body)
+
+    async def cancel(self, job: JobId) -> None:
+        """End a job.
+
+        Raises:
+            NotFound: there is no such job.
+            Rejected: it has ended.
+            Unavailable: nothing was sent, or the outcome is unknown.
+        """
+        await self._ask(CancelJob(job=job), job, ids.new(self._clock.now()))
+
+    async def _ask(self, command: SubmitJob | CancelJob, job: JobId, message: str) -> Answer:
+        if self._waiting >= WAITING_MAX:
+            raise Busy(f"{WAITING_MAX} requests wait for coordinators already; nothing was sent, ask again later")
+        if not self._bus.connected:
+            raise Unavailable("NATS does not answer; nothing was sent, ask again")
+        self._waiting += 1
+        pending: set[asyncio.Future[bytes]] = set()
+        try:
+            answer = await self._first(command, job, message, pending)
+        finally:
+            self._waiting -= 1
+            for future in pending:
+                future.cancel()
+        if answer.code is not None:
+            raise rebuild(answer.code, answer.message or answer.code)
+        return answer
+
+    async def _first(
+        self, command: SubmitJob | CancelJob, job: JobId, message: str, pending: set[asyncio.Future[bytes]]
+    ) -> Answer:
+        """The first answer that comes on any of the inboxes of `pending`."""
+        loop = asyncio.get_running_loop()
+        subject = self._bus.subjects.jobs(ids.shard_of(job, self._shards))
+        deadline, patience, hint = loop.time() + self._timeout_s, PATIENCE_S, ""
+        at = self._clock.now()
+        while True:
+            inbox, future = self._bus.expect()
+            payload = encode(command, id=message, at=at, reply=inbox)
+            if not pending:
+                pending.add(future)
+                await self._bus.tell(subject, payload)
+            else:
+                pending.add(future)
+                hint = await self._again(subject, payload) or hint
+            left = deadline - loop.time()
+            done, _ = await asyncio.wait(pending, timeout=min(patience, left), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                envelope = open_envelope(done.pop().result())
+                return ANSWERS.decode(envelope.type, envelope.data)
+            if left <= patience:
+                raise Unknown(self._timeout_s, hint)
+            patience *= 2
+
+    async def _again(self, subject: str, payload: bytes) -> str:
+        """Publish with the broker's ack; what it said if it did not take the message."""
+        try:
+            await self._bus.publish(subject, payload, timeout_s=PATIENCE_S)
+        except NotStored as error:
+            return f" ({error})"
+        except WindlassError as error:
+            return f" ({error})"
+        return ""

@@ -1,0 +1,109 @@
+"""Jobs: submit, look at, cancel."""
+
+from typing import Any
+
+from litestar import Request, get, post, put
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.response import Response
+
+from windlass.errors import Invalid, NotFound, Rejected
+from windlass.eventlog.read import Reader
+from windlass.gateway.commands import Commands
+from windlass.gateway.intake import Intake
+from windlass.gateway.openapi import SubmitOperation, errors
+from windlass.gateway.replies import Status
+from windlass.gateway.routes.paging import read_page
+from windlass.gateway.shapes import JobPage, JobSummary, JobView, LogPage, job_view, log_part, summary
+from windlass.ids import JobId, is_id
+
+JOBS_USUAL, JOBS_MOST = 10, 20
+PARTS_USUAL, PARTS_MOST = 25, 100
+
+AnyRequest = Request[Any, Any, State]
+
+
+def job_id(text: str) -> JobId:
+    """An id from a path.
+
+    Raises:
+        NotFound: no job can have it.
+    """
+    if not is_id(text):
+        raise NotFound(f"job not found: {text[:64]!r} is no id; an id has 32 hexadecimal digits")
+    return JobId(text)
+
+
+@post(
+    "/jobs",
+    status_code=200,
+    tags=["jobs"],
+    operation_class=SubmitOperation,
+    responses={
+        200: ResponseSpec(JobSummary, description="The committed job; with `wait`, the whole job once it has ended"),
+        **errors(400, 403, 408, 409, 413, 503),
+    },
+)
+async def submit_job(request: AnyRequest, intake: Intake) -> Response[bytes]:
+    """Submit a job, as JSON or YAML."""
+    reply = await intake.post(request.scope["headers"], request.receive)
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
+    return Response(reply.body, status_code=reply.status, headers=headers, media_type="application/json")
+
+
+@get("/jobs", tags=["jobs"], responses=errors(400, 404, 503))
+async def list_jobs(reader: Reader, page: str | None = None, size: str | None = None, q: str | None = None) -> JobPage:
+    """Jobs, newest first."""
+    if q:
+        raise Invalid("search is not built yet; leave q out")
+    asked = read_page(page, size, JOBS_USUAL, JOBS_MOST)
+    rows = await reader.jobs(asked.size, asked.offset)
+    total = sum((await reader.job_counts()).values())
+    return JobPage(
+        items=[summary(row) for row in rows],
+        number=asked.number,
+        size=len(rows),
+        total_pages=asked.pages(total),
+        total_items=total,
+    )
+
+
+@get("/jobs/{job:str}", tags=["jobs"], responses=errors(404, 503))
+async def get_job(job: str, reader: Reader) -> JobView:
+    """A whole job, with the rows of its tasks in `execution`."""
+    whole = await reader.job(job_id(job))
+    if whole is None:
+        raise NotFound("job not found")
+    return job_view(whole)
+
+
+@get("/jobs/{job:str}/log", tags=["jobs"], responses=errors(400, 404, 503))
+async def get_job_log(
+    job: str, reader: Reader, page: str | None = None, size: str | None = None, q: str | None = None
+) -> LogPage:
+    """The output of a job's tasks, newest part first."""
+    if q:
+        raise Invalid("search is not built yet; leave q out")
+    asked = read_page(page, size, PARTS_USUAL, PARTS_MOST)
+    rows, total = await reader.job_logs(job_id(job), asked.size, asked.offset)
+    if not total and not await reader.has_job(job):
+        raise NotFound("job not found")
+    return LogPage(
+        items=[log_part(row) for row in rows],
+        number=asked.number,
+        size=len(rows),
+        total_pages=asked.pages(total),
+        total_items=total,
+    )
+
+
+@put("/jobs/{job:str}/cancel", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
+async def cancel_job(job: str, commands: Commands) -> Status:
+    """End a job: what is queued never starts, what runs is stopped."""
+    try:
+        await commands.cancel(job_id(job))
+    except NotFound as error:
+        raise NotFound("job not found") from error
+    except Rejected as error:
+        raise Invalid("job is not running") from error
+    return Status()

@@ -1,0 +1,52 @@
+"""The gateway's settings."""
+
+import ipaddress
+from collections.abc import Mapping
+
+import msgspec
+
+from windlass import settings
+from windlass.errors import Misconfigured
+
+ADDRESS = "127.0.0.1:8000"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway is told."""
+
+    node: settings.Node
+    postgres_dsn: str
+    address: tuple[str, int]
+    """Where the API answers; port 0 picks one."""
+
+
+def read(environ: Mapping[str, str], port: int | None = None, http: str | None = None, log_format: str | None = None) -> Settings:
+    """Read the settings; `--port` changes only the port.
+
+    Raises:
+        Misconfigured: one is missing or wrong, or the address is open to others although nobody is asked who they are.
+    """
+    text = settings.lookup(environ, "GATEWAY_ADDRESS") or settings.lookup(environ, "COORDINATOR_ADDRESS", default=ADDRESS)
+    host, number = settings.address(text, "WINDLASS_GATEWAY_ADDRESS")
+    if port is not None:
+        number = port
+    if not 0 <= number <= 65535:
+        raise Misconfigured(f"--port {number}: a port is 0–65535")
+    told = settings.lookup(environ, "ALLOW_UNAUTHENTICATED").lower() in ("1", "true", "yes", "on")
+    if not told and not _is_loopback(host):
+        raise Misconfigured(
+            f"the API has no authentication yet, so {host} is not bound: use 127.0.0.1, or set "
+            "WINDLASS_ALLOW_UNAUTHENTICATED=true where only trusted machines can reach it"
+        )
+    return Settings(
+        node=settings.node(environ, "gateway", http, log_format),
+        postgres_dsn=settings.needed(environ, "POSTGRES_DSN", "the database, postgresql://user:password@host:5432/name"),
+        address=(host, number),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

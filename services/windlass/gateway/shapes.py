@@ -1,0 +1,312 @@
+"""What the API answers with, and how it is made from rows: Tork's shapes, absent keys where there is nothing to say."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from windlass import ids
+from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.messages.jobs import Job, Task
+
+ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Who submitted a job."""
+
+    username: str
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A job without its tasks."""
+
+    id: str
+    created_by: User | None = None
+    inputs: dict[str, str] = {}
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    state: str = ""
+    created_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    position: int
+    task_count: int = 0
+    result: str = ""
+    error: str = ""
+    progress: float | None = None
+
+
+class RetryView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How often a task may be tried again, and was."""
+
+    limit: int = 0
+    attempts: int = 0
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A task row: one try of one step."""
+
+    id: str
+    job_id: str = ""
+    position: int = 0
+    name: str = ""
+    description: str = ""
+    state: str = ""
+    created_at: datetime
+    scheduled_at: datetime | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    cmd: tuple[str, ...] = ()
+    run: str = ""
+    image: str = ""
+    env: dict[str, str] = {}
+    queue: str = ""
+    redelivered: int = 0
+    error: str = ""
+    node_id: str = ""
+    retry: RetryView | None = None
+    timeout: str = ""
+    result: str = ""
+    var: str = ""
+    if_: str = msgspec.field(name="if", default="")
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    progress: float | None = None
+
+
+class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What a job's templates see."""
+
+    job: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    tasks: dict[str, str] = {}
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A whole job: `tasks` as submitted, `execution` as it went."""
+
+    id: str
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    state: str = ""
+    created_at: datetime
+    created_by: User | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    tasks: tuple[Task, ...]
+    execution: list[TaskView]
+    position: int
+    inputs: dict[str, str] = {}
+    context: JobContext
+    task_count: int = 0
+    output: str = ""
+    result: str = ""
+    error: str = ""
+    progress: float | None = None
+
+
+class LogPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A numbered part of a task's output; numbers count from 1 within an attempt."""
+
+    id: str
+    number: int
+    task_id: str
+    attempt: int = 0
+    contents: str = ""
+    created_at: datetime
+
+
+class NodeView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A worker or coordinator."""
+
+    id: str
+    name: str = ""
+    started_at: datetime
+    cpu_percent: float
+    last_heartbeat_at: datetime
+    queue: str = ""
+    status: str = ""
+    hostname: str = ""
+    port: int = 0
+    task_count: int = 0
+    version: str
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of jobs; `size` is how many are in it."""
+
+    items: list[JobSummary]
+    number: int
+    size: int
+    total_pages: int
+    total_items: int
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of output; `size` is how many parts are in it."""
+
+    items: list[LogPart]
+    number: int
+    size: int
+    total_pages: int
+    total_items: int
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a coordinator answers to a submitted job: its state after the commit."""
+
+    job: str
+    created_at: datetime
+    state: str
+    position: int
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    failed_at: datetime | None = None
+    result: str = ""
+    error: str = ""
+    progress: float | None = None
+
+
+_jobs = msgspec.json.Decoder(Job)
+_tasks = msgspec.json.Decoder(Task)
+
+
+def summary_of_commit(committed: Committed, job: Job, user: str) -> JobSummary:
+    """A submitted job."""
+    return JobSummary(
+        id=committed.job,
+        created_by=User(username=user),
+        inputs=job.inputs,
+        name=job.name,
+        description=job.description,
+        tags=job.tags,
+        state=committed.state,
+        created_at=committed.created_at,
+        started_at=committed.started_at,
+        completed_at=committed.completed_at,
+        failed_at=committed.failed_at,
+        position=committed.position,
+        task_count=len(job.tasks),
+        result=committed.result,
+        error=committed.error,
+        progress=committed.progress or None,
+    )
+
+
+def summary(row: JobRow) -> JobSummary:
+    """A job of a list."""
+    job = _jobs.decode(row.definition)
+    return JobSummary(
+        id=row.id,
+        created_by=User(username=row.created_by),
+        inputs=job.inputs,
+        name=job.name,
+        description=job.description,
+        tags=job.tags,
+        state=row.state,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        failed_at=row.failed_at,
+        position=row.position,
+        task_count=row.task_count,
+        result=row.result,
+        error=row.error,
+        progress=row.progress or None,
+    )
+
+
+def job_view(whole: WholeJob) -> JobView:
+    """A whole job."""
+    row, job = whole.job, _jobs.decode(whole.job.definition)
+    return JobView(
+        id=row.id,
+        name=job.name,
+        description=job.description,
+        tags=job.tags,
+        state=row.state,
+        created_at=row.created_at,
+        created_by=User(username=row.created_by),
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        failed_at=row.failed_at,
+        tasks=job.tasks,
+        execution=[task_view(task) for task in whole.tasks],
+        position=row.position,
+        inputs=job.inputs,
+        context=JobContext(job={"id": row.id, "name": job.name}, inputs=job.inputs, tasks=whole.variables),
+        task_count=row.task_count,
+        output=job.output,
+        result=row.result,
+        error=row.error,
+        progress=row.progress or None,
+    )
+
+
+def task_view(row: TaskRow) -> TaskView:
+    """A task row, its templates replaced by their values."""
+    task = _tasks.decode(row.definition)
+    return TaskView(
+        id=row.id,
+        job_id=row.job,
+        position=row.position,
+        name=task.name,
+        description=task.description,
+        state=row.state,
+        created_at=row.created_at,
+        scheduled_at=row.scheduled_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        failed_at=row.failed_at,
+        cmd=task.cmd,
+        run=task.run,
+        image=task.image,
+        env=task.env,
+        queue=row.queue or task.queue,
+        redelivered=row.redelivered,
+        error=row.error,
+        node_id=row.worker,
+        retry=None if task.retry is None else RetryView(limit=task.retry.limit, attempts=row.retries),
+        timeout=task.timeout,
+        result=row.result,
+        var=task.var,
+        if_=task.if_,
+        tags=task.tags,
+        priority=task.priority,
+        progress=row.progress or None,
+    )
+
+
+def log_part(row: LogRow) -> LogPart:
+    """A part of output; its id is derived from what it is."""
+    return LogPart(
+        id=ids.derive(row.at, None, row.task, row.attempt, row.number),
+        number=row.number,
+        task_id=row.task,
+        attempt=row.attempt,
+        contents=row.contents,
+        created_at=row.at,
+    )
+
+
+def node_view(row: NodeRow, now: datetime, lease_s: float) -> NodeView:
+    """A node; one that was silent for a lease is OFFLINE, whatever it said last."""
+    silent = now - row.last_heartbeat_at > timedelta(seconds=lease_s)
+    return NodeView(
+        id=row.id,
+        name=row.name,
+        started_at=row.started_at,
+        cpu_percent=row.cpu_percent,
+        last_heartbeat_at=row.last_heartbeat_at,
+        queue=f"x-{row.id}" if row.service == "worker" else "",
+        status="OFFLINE" if silent and row.status == "UP" else row.status,
+        hostname=row.hostname,
+        port=row.port,
+        task_count=row.task_count,
+        version=row.version,
+    )
