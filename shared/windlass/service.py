@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import uvicorn
@@ -19,13 +19,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from windlass import log as logs
 from windlass.bus.connection import Bus
 from windlass.clock import Clock, system
-from windlass.errors import Misconfigured, WindlassError
+from windlass.errors import Misconfigured, Unavailable, WindlassError
 from windlass.ids import WorkerId
 from windlass.messages.envelope import encode
 from windlass.messages.notices import NodeBeat
 from windlass.settings import Node
 
 log = logs.get()
+
+R = TypeVar("R")
 
 MISCONFIGURED = 78
 """Exit code that says: starting again will not help (EX_CONFIG)."""
@@ -124,6 +126,29 @@ async def every(period_s: float, step: Callable[[], Awaitable[None]], stop: asyn
         with suppress(TimeoutError):
             async with asyncio.timeout(period_s * random.uniform(0.9, 1.1)):  # noqa: S311 jitter, not secrecy
                 await stop.wait()
+
+
+async def first(step: Callable[[], Awaitable[R]], stop: asyncio.Event) -> R:
+    """What `step` gives once it succeeds: a dependency that does not answer yet is waited for.
+
+    Raises:
+        Misconfigured: waiting does not help.
+        Unavailable: `stop` came first.
+    """
+    pause_s, told = 0.05, False
+    while True:
+        try:
+            return await step()
+        except Unavailable as error:
+            if stop.is_set():
+                raise
+            if not told:
+                log.warning("waiting_for_dependency", error=str(error))
+                told = True
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await stop.wait()
+            pause_s = min(2.0, pause_s * 2)
 
 
 class Pulse:

@@ -31,6 +31,8 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 PROFILES = {"default": Times(), "fast": Times(lease_s=3.0, heartbeat_s=1.0, redrive_s=3.0, sweep_s=0.5)}
 
+SHARDS = 16
+"""Of every installation, fixed for ever once it is made: publishers and owners must agree on it."""
 LOST_ATTEMPTS_MAX = 5
 """How often a task may lose its worker; separate from `retry.limit`."""
 

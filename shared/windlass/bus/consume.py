@@ -8,14 +8,12 @@ sent again, and a request that the server forgot is noticed by its age.
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 import nats.errors
 from nats.aio.msg import Msg
 
 from windlass.bus.connection import Bus
-from windlass.errors import WindlassError
 
 EXPIRES_S = 30
 """How long the server keeps a pull request."""
@@ -23,32 +21,12 @@ WATCH_S = 5
 """Beyond that, how long until a request that was not answered is taken for lost."""
 
 
-class Delivery(Protocol):
-    """A message of a consumer and its three ends."""
-
-    subject: str
-    payload: bytes
-
-    @property
-    def deliveries(self) -> int:
-        """How often it was delivered, this time included."""
-        ...
-
-    async def ack(self) -> None:
-        """Done: never again."""
-        ...
-
-    async def nak(self, delay_s: float = 0) -> None:
-        """Not now: again, after `delay_s`."""
-        ...
-
-    async def term(self) -> None:
-        """Can never succeed: never again."""
-        ...
+ACCEPTED_S = 0.1
+"""A request that was not refused within this is taken to be accepted."""
 
 
-class _Jetstream:
-    """A delivery of the real server."""
+class Jetstream:
+    """A message of a consumer, and its ends: `ack`, never again; `nak`, again later; `term`, it can never succeed."""
 
     __slots__ = ("_bus", "_reply", "headers", "payload", "subject")
 
@@ -67,6 +45,7 @@ class _Jetstream:
 
     @property
     def deliveries(self) -> int:
+        """How often it was delivered, this time included."""
         return self._field(4)
 
     @property
@@ -75,25 +54,30 @@ class _Jetstream:
         return self._field(5)
 
     @property
+    def pending(self) -> int:
+        """How many more the consumer had to give when it sent this one."""
+        return self._field(8)
+
+    @property
     def stamp_ns(self) -> int:
         """When the stream stored it, in nanoseconds since 1970."""
         return self._field(7)
 
     async def ack(self) -> None:
+        """Done."""
         await self._bus.tell(self._reply, b"+ACK")
 
     async def nak(self, delay_s: float = 0) -> None:
+        """Not now: again after `delay_s`."""
         await self._bus.tell(self._reply, b'-NAK {"delay": %d}' % int(delay_s * 1e9) if delay_s else b"-NAK")
 
     async def term(self) -> None:
+        """Never again."""
         await self._bus.tell(self._reply, b"+TERM")
 
     async def working(self) -> None:
         """Still at it: start the ack wait anew."""
         await self._bus.tell(self._reply, b"+WPI")
-
-
-Jetstream = _Jetstream
 
 
 class _Pull(msgspec.Struct, omit_defaults=True):
@@ -108,8 +92,8 @@ _encode = msgspec.json.Encoder().encode
 class Puller:
     """Standing pulls on one consumer; hands each message to `deliver`, in order, from the event loop.
 
-    `wanted` is how many messages may be on their way: all of it is asked for at once, and again when half has come.
-    With `wanted` 0 it rests until `want` is called.
+    `wanted` is how many messages may be on their way: all of it is asked for at once, and again when half has come. Given
+    `ended`, it asks only when `want` is called, and `ended` is called when a request is over before all of it has come.
     """
 
     def __init__(
@@ -120,13 +104,13 @@ class Puller:
         deliver: Callable[[Jetstream], None],
         *,
         wanted: int = 512,
-        refill: bool = True,
+        ended: Callable[[], None] | None = None,
     ) -> None:
         self._bus = bus
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._deliver = deliver
         self._wanted = wanted
-        self._refill = refill
+        self._ended = ended
         self._asked = 0
         self._heard_at = 0.0
         self._inbox = ""
@@ -158,17 +142,29 @@ class Puller:
         """How many messages are asked for and have not come."""
         return self._asked
 
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has kept our last request for a moment, so that there is such a consumer."""
+        return self._asked > 0 and asyncio.get_running_loop().time() - self._heard_at > ACCEPTED_S
+
     async def _again(self) -> None:
         self._asked = 0
+        if self._ended is not None:
+            self._ended()
         await self._fill()
 
     async def _fill(self) -> None:
-        if self._refill and self._asked <= self._wanted // 2 and self._wanted:
-            await self.want(self._wanted - self._asked)
+        if self._ended is None and self._asked <= self._wanted // 2:
+            batch = self._wanted - self._asked
+            self.reserve(batch)
+            await self.want(batch)
+
+    def reserve(self, batch: int) -> None:
+        """Count messages as asked for, before `want` asks."""
+        self._asked += batch
 
     async def want(self, batch: int, no_wait: bool = False) -> None:
-        """Ask for `batch` more; with `no_wait`, only for what is there now."""
-        self._asked += batch
+        """Ask for `batch` more, which `reserve` has counted; with `no_wait`, only for what is there now."""
         self._heard_at = asyncio.get_running_loop().time()
         request = _Pull(batch=batch, expires=0 if no_wait else EXPIRES_S * 1_000_000_000, no_wait=no_wait)
         try:
@@ -185,7 +181,7 @@ class Puller:
         self._asked = max(0, self._asked - 1)
         self._misses = 0
         self._deliver(Jetstream(self._bus, message))
-        if self._refill and self._asked <= self._wanted // 2:
+        if self._ended is None and self._asked <= self._wanted // 2:
             await self._fill()
 
     async def _on_status(self, headers: dict[str, str]) -> None:
@@ -194,36 +190,16 @@ class Puller:
             return
         pending = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(pending)) if pending is not None else 0
-        self.on_empty()
-        if not self._refill:
-            return
-        if status == "408":
-            await self._fill()
-        else:  # no such consumer (yet), or it was deleted: pause, longer each time
+        if status not in ("404", "408"):  # no such consumer (yet), or it was deleted: pause, longer each time
             self._misses += 1
             await asyncio.sleep(min(2.0, 0.05 * 2**self._misses))
-            await self._fill()
-
-    def on_empty(self) -> None:
-        """A request ended with fewer messages than it asked for."""
+        if self._ended is not None:
+            self._ended()
+        await self._fill()
 
     async def _watchdog(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
             silent = asyncio.get_running_loop().time() - self._heard_at
             if self._asked and silent > EXPIRES_S + WATCH_S and self._bus.connected:
-                self._asked = 0
-                await self._fill()
-
-
-async def settle(delivery: Delivery, error: WindlassError | None) -> None:
-    """The one place that turns an outcome into ack, nak or term, by the error's class."""
-    match error:
-        case None:
-            await delivery.ack()
-        case WindlassError() if error.http == 503:
-            await delivery.nak(min(30.0, 0.1 * 2 ** min(delivery.deliveries, 9)))
-        case WindlassError() if error.http in (400, 404, 422):
-            await delivery.term()
-        case _:
-            await delivery.ack()
+                await self._again()

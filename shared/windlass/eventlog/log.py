@@ -150,12 +150,13 @@ def load(
 
 
 _JOB_FIELDS = (
-    "created_by created_at task_count version run state position progress started_at completed_at failed_at result error drive_at drives"
-).split()
+    "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
+    "started_at", "completed_at", "failed_at", "result", "error", "drive_at", "drives",
+)  # fmt: skip
 _TASK_FIELDS = (
-    "created_at state retries redelivered queue worker progress "
-    "scheduled_at started_at completed_at failed_at result error drive_at drives stopping"
-).split()
+    "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
+    "scheduled_at", "started_at", "completed_at", "failed_at", "result", "error", "drive_at", "drives", "stopping",
+)  # fmt: skip
 
 
 def _job_row(row: tuple[object, ...]) -> JobRow:
@@ -168,6 +169,7 @@ def _task_row(row: tuple[object, ...]) -> TaskRow:
         **dict(zip(names, row[:6], strict=True)),  # type: ignore[arg-type]  # as selected
         definition=_tasks.decode(row[6]),  # type: ignore[arg-type]
         **dict(zip(_TASK_FIELDS, row[7:], strict=True)),  # type: ignore[arg-type]
+        stored=True,
     )
 
 
@@ -320,7 +322,7 @@ def _changing_tasks(t: list[TaskRow]) -> dict[str, object]:
 
 def due(connection: psycopg.Connection, shards: Sequence[int], now: datetime, most: int) -> list[tuple[JobId, TaskId | None]]:
     """What is to be driven again, at most `most` of each kind."""
-    return connection.execute(statement("find_due"), {"shards": list(shards), "now": now, "most": most}).fetchall()  # type: ignore[return-value]  # as selected
+    return connection.execute(statement("find_due"), {"shards": list(shards), "now": now, "most": most}).fetchall()
 
 
 def drive_all(connection: psycopg.Connection, shard: int, incarnation: str, now: datetime) -> None:
@@ -333,7 +335,7 @@ def drive_all(connection: psycopg.Connection, shard: int, incarnation: str, now:
 
 def running(connection: psycopg.Connection, shards: Sequence[int]) -> list[tuple[str, JobId, TaskId, int, int]]:
     """What workers hold in these shards: worker, job, task, run, attempt."""
-    return connection.execute(statement("find_running"), {"shards": list(shards)}).fetchall()  # type: ignore[return-value]  # as selected
+    return connection.execute(statement("find_running"), {"shards": list(shards)}).fetchall()
 
 
 def ensure_partitions(connection: psycopg.Connection, now: datetime, months: int = 3) -> None:

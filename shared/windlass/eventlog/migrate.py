@@ -7,10 +7,9 @@ import psycopg
 from psycopg import sql
 
 from windlass.errors import Misconfigured
+from windlass.settings import SHARDS
 
 SCHEMA = "windlass"
-SHARDS = 16
-"""Of a new installation; fixed for ever once it is made."""
 
 
 def steps() -> list[tuple[int, str]]:

@@ -59,6 +59,8 @@ class TaskRow(msgspec.Struct, kw_only=True):
     drive_at: datetime | None = None
     drives: int = 0
     stopping: str = ""
+    stored: bool = False
+    """Whether the table has this row."""
 
 
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})

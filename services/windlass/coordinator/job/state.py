@@ -39,6 +39,8 @@ class JobWork:
     """Task rows that changed since the last commit, in the order of their change."""
     set_variables: dict[str, str] = field(default_factory=dict)
     """Variables that were set since the last commit."""
+    to_stop: set[TaskId] = field(default_factory=set)
+    """Tasks that a worker ran when they were cancelled, since the last commit."""
 
     def active(self) -> list[TaskRow]:
         """The task rows that can still change."""
@@ -139,7 +141,10 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             task.state, task.attempt, task.scheduled_at = "SCHEDULED", event.attempt, event.at
             task.worker, task.started_at, task.redelivered = "", None, task.redelivered + 1
         case TaskCancelled():
-            _touch(work, event.task).state = "CANCELLED"
+            task = _touch(work, event.task)
+            if task.state == "RUNNING":
+                work.to_stop.add(task.id)
+            task.state = "CANCELLED"
         case JobCompleted():
             job.state, job.completed_at, job.result = "COMPLETED", event.at, event.result
         case JobFailed():

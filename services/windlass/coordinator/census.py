@@ -1,0 +1,92 @@
+"""Who is there: heartbeats become leases, rows, and the streams and consumers that a worker needs."""
+
+import asyncio
+from collections.abc import Container
+from typing import Any
+
+from nats.aio.msg import Msg
+
+from windlass import log as logs
+from windlass.bus import streams
+from windlass.bus.connection import Bus
+from windlass.coordinator.lease import Leases
+from windlass.coordinator.records import Records
+from windlass.errors import Invalid, Unavailable
+from windlass.ids import NODE, byte_for
+from windlass.messages.envelope import open_envelope
+from windlass.messages.notices import NOTICES, NodeBeat
+from windlass.subjects import check_queue
+
+log = logs.get()
+
+GONE = "OFFLINE"
+"""The status of a node's last heartbeat."""
+
+
+class Census:
+    """Listens to every heartbeat."""
+
+    def __init__(
+        self, *, name: str, bus: Bus, peers: Leases, workers: Leases, records: Records, shards: int, owned: Container[int]
+    ) -> None:
+        self._name, self._bus, self._peers, self._workers = name, bus, peers, workers
+        self._records, self._shards, self._owned = records, shards, owned
+        self._ready: set[str] = set()
+        """Workers and queues whose streams and consumers this process has made or found."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.connected = True
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._bus.subscribe(self._bus.subjects.heartbeats(), self._on_beat)
+
+    async def broker_returned(self) -> None:
+        """Orders' streams live in the broker's memory and are gone: make them again as their workers speak."""
+        self._ready.clear()
+
+    async def ensure_queue(self, queue: str) -> None:
+        """Make a queue's consumers, if this process has not yet."""
+        if f"queue {queue}" not in self._ready:
+            await streams.ensure_queue(self._bus, queue)
+            self._ready.add(f"queue {queue}")
+
+    async def _on_beat(self, message: Msg) -> None:
+        try:
+            envelope = open_envelope(message.data)
+            beat = NOTICES.decode(envelope.type, envelope.data)
+            if not isinstance(beat, NodeBeat) or not NODE.fullmatch(beat.id) or not message.subject.endswith("." + beat.id):
+                raise Invalid("not a heartbeat of that node")
+        except Invalid as error:
+            log.warning("heartbeat_ignored", subject=message.subject, reason=str(error))
+            return
+        leases = {"worker": self._workers, "coordinator": self._peers}.get(beat.service)
+        if leases is not None and beat.id != self._name:
+            if beat.status == GONE:
+                leases.end(beat.id)
+            else:
+                leases.beat(beat.id, beat.counter)
+        if byte_for(beat.id) % self._shards in self._owned:
+            self._records.keep_node(beat)
+        if beat.service == "worker":
+            self._spawn(self._serve_worker(beat))
+
+    async def _serve_worker(self, beat: NodeBeat) -> None:
+        try:
+            if beat.status == GONE:
+                self._ready.discard(beat.id)
+                await streams.remove_worker(self._bus, beat.id)
+                return
+            if beat.id not in self._ready:
+                await streams.ensure_worker(self._bus, beat.id)
+                self._ready.add(beat.id)
+            for queue in beat.queues:
+                await self.ensure_queue(check_queue(queue))
+        except Invalid as error:
+            log.warning("queue_refused", worker=beat.id, reason=str(error))
+        except Unavailable as error:
+            log.warning("worker_not_served", worker=beat.id, error=str(error))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,522 @@
+"""The shell around the rules: takes what waits for its shards in batches, decides, commits, then tells.
+
+One batch at a time: decode, load the working sets that are not in memory, decide each message in order, store everything in
+one transaction, and only then answer, publish and acknowledge. Memory is a cache of the rows of owned shards; on any doubt it is
+thrown away.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+from prometheus_client import Counter, Histogram
+
+from windlass import log as logs
+from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
+from windlass.bus.consume import Jetstream
+from windlass.clock import Clock
+from windlass.coordinator.job.decide import Render, run_to_end
+from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
+from windlass.coordinator.job.state import JobWork, evolve
+from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
+from windlass.eventlog import log as eventlog
+from windlass.eventlog.connection import Connection
+from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
+from windlass.eventlog.rows import ACTIVE, ENDED
+from windlass.ids import JobId, TaskId, is_id, shard_of
+from windlass.messages.commands import (
+    JOB_COMMANDS,
+    Answer,
+    ClaimTask,
+    Fence,
+    GrantTask,
+    JobCommand,
+    RefuseTask,
+    SubmitJob,
+)
+from windlass.messages.envelope import Message, encode, open_envelope, tag_of
+from windlass.messages.events import HOOKED, TIMED, JobEvent
+from windlass.messages.notices import HeadMoved, StreamChanged
+from windlass.settings import Times
+
+log = logs.get()
+
+BATCH_MAX = 500
+"""Messages decided together."""
+CACHE_MAX = 20_000
+"""Jobs kept in memory; beyond it the oldest are loaded again when they are needed."""
+UNTOLD_MAX = 4
+"""Batches whose messages may still be on their way to the broker while the next is decided."""
+TRIES_MAX = 3
+"""How often a batch is decided anew because rows existed; then its messages are taken one by one."""
+RETRY_S = 0.2
+"""Pause after a commit that failed for want of a database."""
+
+DECISIONS = Counter("windlass_decisions", "Commands decided.", ["type", "outcome"])
+IGNORED = Counter("windlass_reports_ignored", "Reports that changed nothing, by reason.", ["reason"])
+REDRIVES = Counter("windlass_redrives", "Orders sent again.")
+BATCH_SIZE = Histogram("windlass_batch_messages", "Messages in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500))
+COMMIT_S = Histogram(
+    "windlass_commit_seconds", "Time of one commit.", buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Aside(Protocol):
+    """Where messages go that can never succeed."""
+
+    def quarantine(self, delivery: Jetstream, reason: str) -> None:
+        """Keep a message with its reason, then end its delivery."""
+        ...
+
+
+@dataclass(slots=True)
+class Item:
+    """One message of a batch, or something that this service says to itself (then without message and delivery).
+
+    `job` is the job it concerns: the command's, or the earlier one that an Idempotency-Key stands for.
+    """
+
+    job: JobId
+    command: JobCommand | Redrive
+    message: Message | None = None
+    delivery: Jetstream | None = None
+    error: WindlassError | None = None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What a batch decided: the rows to store and the words to say after that."""
+
+    now: datetime
+    batch: Batch
+    before: dict[JobId, tuple[int, str]] = field(default_factory=dict)
+    """Version and state of each job that changes, as stored."""
+    tags: dict[JobId, list[str]] = field(default_factory=dict)
+    """The types of each job's new events."""
+    published: list[tuple[str, bytes]] = field(default_factory=list)
+    """Orders: published until the broker has them."""
+    said: list[tuple[str, bytes]] = field(default_factory=list)
+    """Answers and notices: published once."""
+
+
+class Coordinator:
+    """Decides for the shards that it owns."""
+
+    def __init__(
+        self, *, name: str, store: Connection, bus: Bus, clock: Clock, shards: int, render: Render, times: Times, aside: Aside
+    ) -> None:
+        self._name, self._store, self._bus, self._clock, self._shards = name, store, bus, clock, shards
+        self._render, self._times, self._aside = render, times, aside
+        self._waiting: deque[Jetstream] = deque()
+        self._own: deque[Item] = deque()
+        self._wake = asyncio.Event()
+        self._cache: dict[JobId, JobWork] = {}
+        self._frozen: dict[JobId, str] = {}
+        self._telling: set[asyncio.Task[Any]] = set()
+        self._untold = asyncio.Semaphore(UNTOLD_MAX)
+        self._numbers = 0
+        self.lock = asyncio.Lock()
+        """Held while a batch is decided and while shards change hands."""
+        self.heads: dict[int, int] = {}
+        """The shards that are owned, and where their logs end."""
+        self.generation = 0
+        """Of the connection whose session holds those shards."""
+        self.progressed: Callable[[], None] = lambda: None
+        """Called after each commit."""
+        self.granted: Callable[[str], None] = lambda worker: None
+        """Called when a worker was granted a task."""
+
+    # -- intake -----------------------------------------------------------------------------------------------------
+
+    def take(self, delivery: Jetstream) -> None:
+        """A message for a shard came."""
+        self._waiting.append(delivery)
+        self._wake.set()
+
+    def say(self, items: Iterable[Item]) -> None:
+        """Put commands of our own in the next batch."""
+        self._own.extend(items)
+        self._wake.set()
+
+    def forget(self) -> None:
+        """Drop all that memory holds; what was not committed comes again from the broker."""
+        self._cache.clear()
+        self._waiting.clear()
+        self._own.clear()
+
+    def forget_shard(self, shard: int) -> None:
+        """Drop what memory holds of one shard."""
+        self._drop([job for job in self._cache if shard_of(job, self._shards) == shard])
+
+    def _drop(self, jobs: Iterable[JobId]) -> None:
+        for job in jobs:
+            self._cache.pop(job, None)
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Decide until `stop`; what was taken by then and not decided comes again elsewhere."""
+        while not stop.is_set():
+            if not (self._waiting or self._own):
+                self._wake.clear()
+                waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for wait in waits:
+                    wait.cancel()
+            else:
+                await self.step()
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=5)
+
+    async def step(self) -> None:
+        """Handle one batch of whatever waits."""
+        async with self.lock:
+            items = self._next()
+            if not items:
+                return
+            try:
+                await self._handle(items)
+            except Unavailable as error:
+                log.warning("batch_postponed", error=str(error), messages=len(items))
+                self.forget()
+                self.heads.clear()
+                await asyncio.sleep(RETRY_S)
+
+    def _next(self) -> list[Item]:
+        """Decode the next batch; what cannot be decoded, or is not ours, leaves here."""
+        items: list[Item] = []
+        while self._own and len(items) < BATCH_MAX:
+            items.append(self._own.popleft())
+        while self._waiting and len(items) < BATCH_MAX:
+            delivery = self._waiting.popleft()
+            try:
+                item = self._decode(delivery)
+            except Invalid as error:
+                self._aside.quarantine(delivery, str(error))
+                continue
+            if item is not None:
+                items.append(item)
+        return [item for item in items if shard_of(item.job, self._shards) in self.heads]
+
+    def _decode(self, delivery: Jetstream) -> Item | None:
+        place = self._bus.subjects.place(delivery.subject)
+        message = open_envelope(delivery.payload)
+        command = JOB_COMMANDS.decode(message.type, message.data)
+        if not is_id(command.job):
+            raise Invalid(f"job {command.job!r} is not an id: 32 hex digits")
+        if shard_of(command.job, self._shards) != place.shard:
+            raise Invalid(f"job {command.job} is not of the shard that {delivery.subject} names")
+        if command.job in self._frozen:
+            raise Invalid(f"job {command.job} is frozen: {self._frozen[command.job]}")
+        if isinstance(command, Fence):
+            if not is_id(command.task):
+                raise Invalid(f"task {command.task!r} is not an id: 32 hex digits")
+            if place.worker != command.worker:
+                IGNORED.labels("sender").inc()
+                self._spawn(delivery.ack())
+                return None
+        return Item(job=command.job, command=command, message=message, delivery=delivery)
+
+    # -- one batch --------------------------------------------------------------------------------------------------
+
+    async def _handle(self, items: list[Item]) -> None:
+        for attempt in range(TRIES_MAX):
+            for item in items:
+                item.error = None
+            await self._load(items, optimistic=attempt == 0)
+            draft = self._decide(items)
+            try:
+                await self._commit(draft)
+            except Taken as error:
+                refused: WindlassError = error
+                self._drop(item.job for item in items)
+            except Overtaken as error:
+                await self._store.drop()
+                raise Unavailable(f"another coordinator took a shard: {error}") from error
+            except Unfit as error:
+                refused = error
+                self._drop(item.job for item in items)
+                break
+            else:
+                BATCH_SIZE.observe(len(items))
+                await self._untold.acquire()
+                self._spawn(self._tell(items, draft))
+                return
+        if len(items) > 1:
+            for item in items:
+                await self._handle([item])
+            return
+        (item,) = items
+        log.error("message_unfit", job=item.job, error=str(refused))
+        if item.message is not None and item.message.reply:
+            await self._bus.tell(item.message.reply, self._message(_refusal(Invalid(str(refused))), self._clock.now()))
+        if item.delivery is not None:
+            self._aside.quarantine(item.delivery, str(refused))
+
+    async def _load(self, items: list[Item], optimistic: bool) -> None:
+        """Bring the working sets of a batch into memory, with one round trip for all that is missing."""
+        jobs: dict[JobId, None] = {}
+        tasks: dict[TaskId, None] = {}
+        keys: dict[tuple[str, str], None] = {}
+        for item in items:
+            command, work = item.command, self._cache.get(item.job)
+            if isinstance(command, SubmitJob) and command.key is not None:
+                keys[command.user, command.key] = None
+            if work is None:
+                new = isinstance(command, SubmitJob) and command.key is None
+                if optimistic and new and item.delivery is not None and item.delivery.deliveries == 1:
+                    self._cache[item.job] = JobWork()  # new, as nearly always; a row that exists refuses the commit
+                else:
+                    jobs[item.job] = None
+            if (
+                isinstance(command, Fence | Redrive)
+                and command.task is not None
+                and (work is None or command.task not in work.tasks)
+            ):
+                tasks[command.task] = None
+        if not (jobs or tasks or keys):
+            return
+        loaded = await self._read(jobs, tasks, keys)
+        known: dict[JobId, None] = {}
+        for item in items:
+            if isinstance(item.command, SubmitJob) and item.command.key is not None:
+                job, digest = loaded.keys.get((item.command.user, item.command.key), (None, None))
+                if job is not None and digest != item.command.digest:
+                    item.error = _reused(item.command.key)
+                elif job is not None:
+                    item.job = job
+                    if job not in self._cache:
+                        known[job] = None
+        if known:
+            await self._read(known, {}, {})
+
+    async def _read(self, jobs: Iterable[JobId], tasks: Iterable[TaskId], keys: Iterable[tuple[str, str]]) -> eventlog.Loaded:
+        wanted = list(jobs)
+        loaded = await self._store.run(eventlog.load, wanted, list(tasks), list(keys))
+        if self._store.generation != self.generation:
+            raise Unavailable("the session that held the shards is gone")
+        for job in wanted:
+            self._cache[job] = JobWork()
+        for row in loaded.jobs:
+            self._cache[row.id].job = row
+        for task in loaded.tasks:
+            work = self._cache.get(task.job)
+            if work is not None:
+                work.tasks.setdefault(task.id, task)
+        for job, name, value in loaded.variables:
+            self._cache[job].variables[name] = value
+        return loaded
+
+    def _decide(self, items: list[Item]) -> _Draft:
+        draft = _Draft(self._clock.now(), Batch(shards=self._shards))
+        heads = dict(self.heads)
+        for item in items:
+            if item.error is None:
+                self._decide_one(item, draft, heads)
+            self._reply(item, draft)
+        self._gather(draft, heads)
+        return draft
+
+    def _decide_one(self, item: Item, draft: _Draft, heads: dict[int, int]) -> None:
+        command, work = item.command, self._cache[item.job]
+        before = (work.job.version, work.job.state) if work.job is not None else (0, "")
+        if isinstance(command, Redrive):
+            draft.before.setdefault(item.job, before)
+            for subject, body in again(work, command, draft.now, self._times, self._bus.subjects, self._shards):
+                draft.published.append((subject, self._message(body, draft.now)))
+            REDRIVES.inc()
+            return
+        if isinstance(command, SubmitJob):
+            if command.job != item.job:
+                return  # its Idempotency-Key stands for an earlier job
+            for owner, key, job, digest in draft.batch.keys:
+                if (owner, key) == (command.user, command.key):
+                    item.job, item.error = job, None if digest == command.digest else _reused(key)
+                    return
+        try:
+            events = run_to_end(command, work, draft.now, self._render, evolve)
+        except Corrupt as error:
+            log.error("job_frozen", job=item.job, error=str(error))
+            self._frozen[item.job] = str(error)
+            self._drop([item.job])
+            draft.before.pop(item.job, None)
+            draft.tags.pop(item.job, None)
+            item.error = error
+        except WindlassError as error:
+            item.error = error
+            if isinstance(error, Stale):
+                IGNORED.labels(error.reason).inc()
+                if self._confirm(work, command):
+                    draft.before.setdefault(item.job, before)
+        else:
+            if events:
+                draft.before.setdefault(item.job, before)
+                self._append(draft, heads, item, events, before[0])
+        DECISIONS.labels(tag_of(command), item.error.code if item.error else "decided").inc()
+
+    def _append(self, draft: _Draft, heads: dict[int, int], item: Item, events: list[JobEvent], version: int) -> None:
+        shard = shard_of(item.job, self._shards)
+        metadata = _encode({"message": item.message.id} if item.message else {})
+        tags = draft.tags.setdefault(item.job, [])
+        for event in events:
+            version += 1
+            heads[shard] += 1
+            tag = tag_of(event)
+            tags.append(tag)
+            draft.batch.events.append(
+                Appended(
+                    kind="job",
+                    stream=item.job,
+                    version=version,
+                    shard=shard,
+                    position=heads[shard],
+                    type=tag,
+                    data=_encode(event),
+                    metadata=metadata,
+                    at=draft.now,
+                    timed=tag in TIMED,
+                    hooked=tag in HOOKED,
+                )
+            )
+        command = item.command
+        if isinstance(command, SubmitJob) and command.key is not None:
+            draft.batch.keys.append((command.user, command.key, item.job, command.digest or ""))
+
+    @staticmethod
+    def _confirm(work: JobWork, command: JobCommand) -> bool:
+        """Whether a stale report is the word that a stopped task was waited for: whatever it says, it is over there."""
+        if not isinstance(command, Fence) or isinstance(command, ClaimTask):
+            return False
+        task = work.tasks.get(command.task)
+        if task is None or task.stopping != command.worker or task.attempt != command.attempt:
+            return False
+        task.stopping, task.drive_at = "", None
+        work.touched[task.id] = task
+        return True
+
+    def _reply(self, item: Item, draft: _Draft) -> None:
+        """What the sender of a message is told after the commit."""
+        command, error, message = item.command, item.error, item.message
+        if isinstance(command, ClaimTask):
+            fence = {name: getattr(command, name) for name in ("job", "run", "task", "attempt", "worker")}
+            order = GrantTask(**fence) if error is None else RefuseTask(**fence, why=str(error))
+            draft.published.append((self._bus.subjects.orders(command.worker), self._message(order, draft.now)))
+            if error is None:
+                self.granted(command.worker)
+        elif message is not None and message.reply:
+            if error is not None:
+                answer = _refusal(error)
+            elif isinstance(command, SubmitJob):
+                row = self._cache[item.job].job
+                assert row is not None
+                answer = Answer(body=msgspec.Raw(_encode(summary(row))))
+            else:
+                answer = Answer()
+            draft.said.append((message.reply, self._message(answer, draft.now)))
+
+    def _gather(self, draft: _Draft, heads: dict[int, int]) -> None:
+        """Turn the changed working sets into rows to store and words to say."""
+        batch, subjects = draft.batch, self._bus.subjects
+        for job_id, (version, state) in draft.before.items():
+            work = self._cache[job_id]
+            job = work.job
+            if job is None:
+                continue
+            shard = shard_of(job_id, self._shards)
+            batch.heads[shard] = (self.heads[shard], heads[shard])
+            if tags := draft.tags.get(job_id):
+                for subject, body in outgoing(work, draft.now, self._times, subjects, self._shards):
+                    draft.published.append((subject, self._message(body, draft.now)))
+                notice = StreamChanged(
+                    stream=job_id, first=version + 1, last=job.version, position=heads[shard], state=job.state, events=tuple(tags)
+                )
+                draft.said.append((subjects.changed("job", job_id), self._message(notice, draft.now)))
+            (batch.changed_jobs if version else batch.new_jobs).append(job)
+            if state != job.state:
+                batch.counts[shard, job.state] += 1
+                if state:
+                    batch.counts[shard, state] -= 1
+            for task in work.touched.values():
+                (batch.changed_tasks if task.stored else batch.new_tasks).append(task)
+            batch.variables.extend((job_id, name, value) for name, value in work.set_variables.items())
+        for bell, rung in (
+            ("timed", {e.shard for e in batch.events if e.timed}),
+            ("hooked", {e.shard for e in batch.events if e.hooked}),
+        ):
+            for shard in rung:
+                moved = HeadMoved(shard=shard, position=heads[shard])
+                draft.said.append((subjects.bell(bell, shard), self._message(moved, draft.now)))
+
+    async def _commit(self, draft: _Draft) -> None:
+        batch = draft.batch
+        if not batch.heads:
+            return
+        started = self._clock.monotonic()
+        if self._store.generation != self.generation:
+            raise Unavailable("the session that held the shards is gone")
+        await self._store.run(eventlog.commit, batch)
+        if self._store.generation != self.generation:
+            raise Unavailable("the session that held the shards is gone")
+        COMMIT_S.observe(self._clock.monotonic() - started)
+        for shard, (_, after) in batch.heads.items():
+            self.heads[shard] = after
+        for task in batch.new_tasks:
+            task.stored = True
+        for job in draft.before:
+            self._tidy(job)
+        while len(self._cache) > CACHE_MAX:
+            del self._cache[next(iter(self._cache))]
+        self.progressed()
+
+    def _tidy(self, job: JobId) -> None:
+        """After a commit, forget of a job what cannot change any more."""
+        work = self._cache.get(job)
+        if work is None or work.job is None:
+            return
+        for task in list(work.touched.values()):
+            if task.state not in ACTIVE and not task.stopping:
+                work.tasks.pop(task.id, None)
+        work.touched.clear()
+        work.set_variables.clear()
+        work.to_stop.clear()
+        if work.job.state in ENDED and not work.tasks:
+            del self._cache[job]
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    async def _tell(self, items: list[Item], draft: _Draft) -> None:
+        """After the commit: answer, publish, and once the orders are with the broker, acknowledge."""
+        try:
+            for subject, payload in draft.said:
+                await self._bus.tell(subject, payload)
+            for index, failure in (await self._bus.publish_all(draft.published)).items():
+                if not (isinstance(failure, NotStored) and failure.number == ALREADY_QUEUED):
+                    log.warning(
+                        "publish_failed", subject=draft.published[index][0], error=str(failure)
+                    )  # its row is driven again
+            for item in items:
+                if item.delivery is not None:
+                    await item.delivery.ack()
+        finally:
+            self._untold.release()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    def _message(self, body: msgspec.Struct, at: datetime) -> bytes:
+        self._numbers += 1
+        return encode(body, id=f"{self._name}-{self._numbers}", at=at)
+
+
+def _refusal(error: WindlassError) -> Answer:
+    return Answer(code=error.code, message=str(error))
+
+
+def _reused(key: str) -> Conflict:
+    return Conflict(f"Idempotency-Key {key!r} was used with another body; choose another key")

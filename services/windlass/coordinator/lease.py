@@ -1,0 +1,69 @@
+"""Who is alive, by counting: each node's heartbeat carries a counter, and its last change is timed on our own clock.
+
+Stamps are never compared. While the broker is away no lease runs down, and after a reconnect each starts full.
+"""
+
+from dataclasses import dataclass
+
+from windlass.clock import Clock
+
+
+@dataclass(slots=True)
+class _Seen:
+    counter: int
+    changed_at: float
+
+
+class Leases:
+    """The leases of one kind of node, each `lease_s` long from the last change of its counter."""
+
+    def __init__(self, clock: Clock, lease_s: float) -> None:
+        self._clock, self._lease_s = clock, lease_s
+        self._nodes: dict[str, _Seen] = {}
+        self._suspended = False
+
+    def beat(self, node: str, counter: int) -> bool:
+        """A heartbeat came; True when the node was not known."""
+        seen = self._nodes.get(node)
+        if seen is None:
+            self._nodes[node] = _Seen(counter, self._clock.monotonic())
+            return True
+        if seen.counter != counter:
+            seen.counter, seen.changed_at = counter, self._clock.monotonic()
+        return False
+
+    def expect(self, node: str) -> None:
+        """Something of this node is known from elsewhere: if it never says a word, its lease runs out from now."""
+        self._nodes.setdefault(node, _Seen(-1, self._clock.monotonic()))
+
+    def end(self, node: str) -> None:
+        """The node said its last word: what it still seems to hold is lost now."""
+        if node in self._nodes:
+            self._nodes[node].changed_at = float("-inf")
+
+    def forget(self, node: str) -> None:
+        """The node is gone, or nothing depends on it any more."""
+        self._nodes.pop(node, None)
+
+    def suspend(self) -> None:
+        """The broker is away: nobody can be heard, so nobody is lost."""
+        self._suspended = True
+
+    def resume(self) -> None:
+        """The broker is back: every lease starts full."""
+        self._suspended = False
+        now = self._clock.monotonic()
+        for seen in self._nodes.values():
+            seen.changed_at = now
+
+    def alive(self) -> list[str]:
+        """The nodes whose lease runs, in order of their ids."""
+        now = self._clock.monotonic()
+        return sorted(node for node, seen in self._nodes.items() if now - seen.changed_at < self._lease_s)
+
+    def expired(self) -> list[str]:
+        """The nodes whose lease has run out."""
+        if self._suspended:
+            return []
+        now = self._clock.monotonic()
+        return [node for node, seen in self._nodes.items() if now - seen.changed_at >= self._lease_s]

@@ -1,0 +1,101 @@
+"""Wires a coordinator and serves."""
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from windlass import ids, service
+from windlass.bus import connection, streams
+from windlass.bus.consume import Puller
+from windlass.bus.streams import Names
+from windlass.clock import system as clock
+from windlass.coordinator.bare import Forwarder
+from windlass.coordinator.census import Census
+from windlass.coordinator.handler import Coordinator
+from windlass.coordinator.lease import Leases
+from windlass.coordinator.ownership import Ownership
+from windlass.coordinator.records import Records
+from windlass.coordinator.settings import Settings
+from windlass.coordinator.template import render
+from windlass.eventlog import log as eventlog
+from windlass.eventlog.connection import Connection
+from windlass.release import RELEASE
+
+PEER_BEAT_S = 0.7
+"""Coordinators say more often than others that they live, since shards wait for it."""
+PEER_LEASE_S = 2.5
+"""Without a word for this long a coordinator's shards are free to take; with the lock's own end, within 5 s."""
+OWNER_IDLE_S = 3
+"""A session that was silent for this long is ended by the server, and its locks with it."""
+BALANCE_S = 0.5
+PARTITIONS_S = 6 * 3600.0
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--http", metavar="HOST:PORT", help="where /health, /ready and /metrics answer (default: a free port)")
+    parser.add_argument("--log-format", choices=("console", "json"))
+
+
+def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run until a signal; returns the exit code."""
+    settings = Settings.load(environ, args.http, args.log_format)
+    return service.run("coordinator", settings.node, lambda stop: serve(settings, stop))
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Own a share of the shards until `stop`."""
+    node, name = settings.node, ids.new_node()
+    async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
+        store = Connection(settings.postgres, f"coordinator {name}", OWNER_IDLE_S)
+        held.push_async_callback(store.close)
+        aside = Connection(settings.postgres, f"records {name}")
+        held.push_async_callback(aside.close)
+        shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
+        bus = await held.enter_async_context(connection.connect(node.nats_url, "coordinator", node.instance, node.prefix))
+        peers, workers = Leases(clock, PEER_LEASE_S), Leases(clock, node.times.lease_s)
+        records = Records(aside, bus, clock)
+        coordinator = Coordinator(
+            name=name, store=store, bus=bus, clock=clock, shards=shards, render=render, times=node.times, aside=records
+        )
+        coordinator.granted = workers.expect
+        ownership = Ownership(
+            name=name, coordinator=coordinator, store=store, bus=bus, clock=clock, shards=shards, peers=peers, workers=workers
+        )
+        forwarder = Forwarder(bus, records, shards)
+        census = Census(name=name, bus=bus, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads)
+        pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
+        health = service.Health("coordinator", node.instance, clock)
+        coordinator.progressed = health.progressed
+        health.check("nats", lambda: None if bus.connected else "not connected")
+        health.check("shards", lambda: None if coordinator.heads or ownership.share() == set() else "owns none yet")
+
+        async def agree() -> None:
+            incarnation = forwarder.incarnation = await streams.ensure(bus, shards)
+            await census.broker_returned()
+            workers.resume()
+            await ownership.broker_returned(incarnation)
+
+        async def beat() -> None:
+            (workers.resume if bus.connected else workers.suspend)() if bus.connected != census.connected else None
+            census.connected = bus.connected
+            await bus.tell(pulse.subject(), pulse.beat(port=0))
+
+        await service.first(agree, stop)
+        bus.on_connected(agree)
+        await census.start()
+        bare = Puller(bus, Names(bus.subjects).intake, streams.BARE, forwarder.take, wanted=64)
+        await bare.start()
+        held.push_async_callback(bare.stop)
+        await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
+        await aside.run(eventlog.ensure_partitions, clock.now())
+        group.create_task(service.every(PEER_BEAT_S, beat, stop))
+        group.create_task(service.every(BALANCE_S, ownership.balance, stop))
+        group.create_task(service.every(min(0.5, node.times.lease_s / 6), ownership.lose_workers, stop))
+        group.create_task(service.every(node.times.sweep_s, ownership.redrive, stop))
+        group.create_task(service.every(PARTITIONS_S, lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop))
+        group.create_task(records.store_logs(stop))
+        await coordinator.serve(stop)
+        await ownership.leave()
+        await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))

@@ -1,0 +1,160 @@
+"""Which shards this coordinator owns: it takes its share, gives back the rest, and notices when it has lost all.
+
+A shard is owned by whoever holds its session lock on the connection that commits, so a dead session cannot commit, and a
+frozen one is ended by the server. Every coordinator knows the others by their heartbeats and computes the same shares.
+"""
+
+import nats.errors
+
+from windlass import log as logs
+from windlass.bus.connection import Bus
+from windlass.bus.consume import Puller
+from windlass.bus.streams import Names
+from windlass.clock import Clock
+from windlass.coordinator.handler import Coordinator, Item
+from windlass.coordinator.job.outgoing import Redrive
+from windlass.coordinator.lease import Leases
+from windlass.errors import Unavailable
+from windlass.eventlog import log as eventlog
+from windlass.eventlog.connection import Connection
+from windlass.ids import WorkerId
+from windlass.messages.commands import LoseTask
+
+log = logs.get()
+
+DRIVEN_MAX = 500
+"""Orders said again in one sweep, of tasks and of jobs each."""
+
+
+class Ownership:
+    """Shards, their consumers, and the sweeps over what they hold."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        coordinator: Coordinator,
+        store: Connection,
+        bus: Bus,
+        clock: Clock,
+        shards: int,
+        peers: Leases,
+        workers: Leases,
+    ) -> None:
+        self._name, self._coordinator, self._store, self._bus, self._clock = name, coordinator, store, bus, clock
+        self._shards, self._peers, self._workers = shards, peers, workers
+        self._pullers: dict[int, Puller] = {}
+        self.incarnation = ""
+
+    @property
+    def owned(self) -> list[int]:
+        """The shards that are owned, in order."""
+        return sorted(self._coordinator.heads)
+
+    def share(self) -> set[int]:
+        """The shards that are ours by right, of those who are alive."""
+        alive = sorted({*self._peers.alive(), self._name})
+        mine = alive.index(self._name)
+        return {shard for shard in range(self._shards) if shard % len(alive) == mine}
+
+    async def balance(self) -> None:
+        """Take what is ours and free, give back what is another's; after a lost session, start from nothing.
+
+        Raises:
+            Unavailable: the database or the broker did not answer; the next call tries again.
+        """
+        await self._store.run(eventlog.ping)
+        async with self._coordinator.lock:
+            if self._store.generation != self._coordinator.generation:
+                await self._lose()
+                self._coordinator.generation = self._store.generation
+            for shard in [shard for shard in self._pullers if shard not in self._coordinator.heads]:
+                await self._pullers.pop(shard).stop()
+            share = self.share()
+            for shard in self.owned:
+                if shard not in share:
+                    await self._give(shard)
+            taken = [shard for shard in sorted(share) if shard not in self._coordinator.heads and await self._take(shard)]
+        if taken:
+            log.info("shards_taken", shards=taken)
+            await self._know_workers(taken)
+
+    async def _take(self, shard: int) -> bool:
+        if not self._bus.connected or not self.incarnation:
+            return False
+        found = await self._store.run(eventlog.take, shard, self._name)
+        if found is None:
+            return False
+        head, incarnation = found
+        names = Names(self._bus.subjects)
+        try:
+            # What a former owner took and did not finish comes again, in order, before all that came later.
+            await self._bus.jetstream.reset_consumer(names.intake, Names.shard(shard))
+        except (nats.errors.Error, TimeoutError) as error:
+            await self._store.run(eventlog.release, shard)
+            raise Unavailable(f"the consumer of shard {shard} was not reset: {error or type(error).__name__}") from error
+        if incarnation != self.incarnation:
+            await self._store.run(eventlog.drive_all, shard, self.incarnation, self._clock.now())
+        self._coordinator.heads[shard] = head
+        puller = self._pullers[shard] = Puller(self._bus, names.intake, Names.shard(shard), self._coordinator.take)
+        await puller.start()
+        return True
+
+    async def _give(self, shard: int) -> None:
+        """Hand a shard over: no batch is under way, and what waits in memory comes again to the next owner."""
+        await self._pullers.pop(shard).stop()
+        del self._coordinator.heads[shard]
+        self._coordinator.forget_shard(shard)
+        await self._store.run(eventlog.release, shard)
+        log.info("shard_given", shard=shard)
+
+    async def _lose(self) -> None:
+        for puller in self._pullers.values():
+            await puller.stop()
+        if self._pullers:
+            log.warning("shards_lost", shards=sorted(self._pullers))
+        self._pullers.clear()
+        self._coordinator.heads.clear()
+        self._coordinator.forget()
+
+    async def leave(self) -> None:
+        """Give everything back, at the end."""
+        async with self._coordinator.lock:
+            for shard in list(self._pullers):
+                await self._pullers.pop(shard).stop()
+            self._coordinator.heads.clear()
+        await self._store.drop()
+
+    async def broker_returned(self, incarnation: str) -> None:
+        """The broker is back; if its streams are new, everything that waits is due at once."""
+        if incarnation == self.incarnation:
+            return
+        self.incarnation = incarnation
+        for shard in self.owned:
+            await self._store.run(eventlog.drive_all, shard, incarnation, self._clock.now())
+        await self.redrive()
+
+    async def redrive(self) -> None:
+        """Say again what has waited too long."""
+        due = await self._store.run(eventlog.due, self.owned, self._clock.now(), DRIVEN_MAX)
+        self._coordinator.say(Item(job=job, command=Redrive(job=job, task=task)) for job, task in due)
+
+    async def lose_workers(self) -> None:
+        """End the attempts of workers whose lease has run out."""
+        lost = set(self._workers.expired())
+        if not lost:
+            return
+        for worker in lost:
+            log.warning("worker_lost", worker=worker)
+        held = [row for row in await self._store.run(eventlog.running, self.owned) if row[0] in lost]
+        self._coordinator.say(
+            Item(job=job, command=LoseTask(job=job, run=run, task=task, attempt=attempt, worker=WorkerId(worker)))
+            for worker, job, task, run, attempt in held
+        )
+        for worker in lost - {row[0] for row in held}:
+            self._workers.forget(worker)
+
+    async def _know_workers(self, shards: list[int]) -> None:
+        """Workers that hold something of new shards have a lease from now on, whether they speak or not."""
+        for worker, *_ in await self._store.run(eventlog.running, shards):
+            self._workers.expect(worker)

@@ -1,0 +1,115 @@
+"""Operational rows: task logs, nodes, quarantine. On a connection of their own, so that a flood of output delays no decision."""
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+from prometheus_client import Counter
+
+from windlass import log as logs
+from windlass.bus.connection import Bus
+from windlass.bus.consume import Jetstream, Puller
+from windlass.bus.streams import LOGS, Names
+from windlass.clock import Clock
+from windlass.errors import Invalid, Unavailable
+from windlass.eventlog import operational
+from windlass.eventlog.connection import Connection
+from windlass.ids import is_id
+from windlass.messages.envelope import open_envelope
+from windlass.messages.notices import NOTICES, LogPart, NodeBeat
+
+log = logs.get()
+
+PARTS_MAX = 200
+"""Parts stored in one transaction."""
+QUARANTINED = Counter("windlass_quarantined", "Messages that can never succeed.")
+
+
+class Records:
+    """Keeps what is not in the log."""
+
+    def __init__(self, store: Connection, bus: Bus, clock: Clock) -> None:
+        self._store, self._bus, self._clock = store, bus, clock
+        self._parts: deque[Jetstream] = deque()
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def quarantine(self, delivery: Jetstream, reason: str) -> None:
+        """Keep a message with its reason, then end its delivery; until both are done it comes again."""
+        QUARANTINED.inc()
+        log.warning("message_quarantined", subject=delivery.subject, reason=reason)
+        self._spawn(self._quarantine(delivery, reason))
+
+    async def _quarantine(self, delivery: Jetstream, reason: str) -> None:
+        try:
+            await self._store.run(
+                operational.quarantine, delivery.subject, delivery.payload, delivery.headers, reason, self._clock.now()
+            )
+        except Unavailable as error:
+            log.warning("quarantine_postponed", error=str(error))
+            await delivery.nak(5)
+        else:
+            await delivery.term()
+
+    def keep_node(self, beat: NodeBeat) -> None:
+        """Store a heartbeat; losing one is harmless."""
+        self._spawn(self._keep_node(beat))
+
+    async def _keep_node(self, beat: NodeBeat) -> None:
+        try:
+            await self._store.run(operational.keep_node, beat, self._clock.now())
+        except Unavailable as error:
+            log.warning("node_not_stored", error=str(error))
+
+    async def store_logs(self, stop: asyncio.Event) -> None:
+        """Store output as it comes, until `stop`."""
+
+        def take(delivery: Jetstream) -> None:
+            self._parts.append(delivery)
+            self._wake.set()
+
+        puller = Puller(self._bus, Names(self._bus.subjects).logs, LOGS, take, wanted=PARTS_MAX)
+        await puller.start()
+        ended = asyncio.ensure_future(stop.wait())
+        ended.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set():
+                await self._wake.wait()
+                self._wake.clear()
+                while self._parts:
+                    await self._store_parts()
+        finally:
+            ended.cancel()
+            await puller.stop()
+
+    async def _store_parts(self) -> None:
+        deliveries = [self._parts.popleft() for _ in range(min(PARTS_MAX, len(self._parts)))]
+        parts, sound = [], []
+        for delivery in deliveries:
+            try:
+                message = open_envelope(delivery.payload)
+                part = NOTICES.decode(message.type, message.data)
+                if not isinstance(part, LogPart) or not is_id(part.job) or not is_id(part.task):
+                    raise Invalid("not a part of a task's output")
+            except Invalid as error:
+                self.quarantine(delivery, str(error))
+            else:
+                parts.append((part, self._clock.now()))
+                sound.append(delivery)
+        if not parts:
+            return
+        try:
+            await self._store.run(operational.keep_logs, parts)
+        except Unavailable as error:
+            log.warning("logs_postponed", error=str(error), parts=len(parts))
+            for delivery in sound:
+                await delivery.nak(1)
+        else:
+            for delivery in sound:
+                await delivery.ack()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

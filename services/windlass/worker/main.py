@@ -1,0 +1,135 @@
+"""Wires a worker and serves."""
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from hashlib import blake2b
+
+from windlass import ids, service
+from windlass import log as logs
+from windlass.bus import connection
+from windlass.bus.consume import Puller
+from windlass.bus.streams import ORDERS, Names
+from windlass.clock import system as clock
+from windlass.errors import WindlassError
+from windlass.release import RELEASE
+from windlass.settings import SHARDS
+from windlass.worker.auto import KINDS, RuntimeSettings, make_runtime
+from windlass.worker.levels import Levels
+from windlass.worker.runner import Runner
+from windlass.worker.settings import Settings
+from windlass.worker.spool import Spool
+
+log = logs.get()
+
+FIRST_BEAT_S = 0.15
+"""How often a worker announces itself until a coordinator has made its orders' stream."""
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--name", help="its name in GET /nodes (default: worker)")
+    parser.add_argument("--runtime", choices=KINDS, help="what runs tasks (default: docker)")
+    parser.add_argument("--queue", metavar="NAME:SLOTS", action="append", default=[], help="a queue to serve; may be repeated")
+    parser.add_argument("--http", metavar="HOST:PORT", help="where /health, /ready and /metrics answer (default: a free port)")
+    parser.add_argument("--log-format", choices=("console", "json"))
+
+
+def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Run until a signal; returns the exit code."""
+    settings = Settings.load(
+        environ, name=args.name, runtime=args.runtime, queues=args.queue, http=args.http, log_format=args.log_format
+    )
+    return service.run("worker", settings.node, lambda stop: serve(settings, stop))
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Take tasks until `stop`, then let what runs finish within the grace period, or hand it back."""
+    node, worker, times = settings.node, ids.new_node(), settings.node.times
+    async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
+        spool = Spool(settings.spool)
+        spool.open()
+        place = blake2b(str(settings.spool.resolve()).encode(), digest_size=6).hexdigest()
+        runtime = make_runtime(
+            settings.runtime,
+            RuntimeSettings(
+                worker=f"w-{place}",
+                instance=worker,
+                concurrency=sum(settings.queues.values()),
+                docker_host=settings.docker_host,
+            ),
+        )
+        await runtime.prepare()
+        held.push_async_callback(runtime.close)
+        listening = service.listen(node.http, "--http")
+        port = listening.getsockname()[1]
+        bus = await held.enter_async_context(connection.connect(node.nats_url, "worker", node.instance, node.prefix))
+        health = service.Health("worker", node.instance, clock)
+        runner = Runner(
+            worker=worker, bus=bus, runtime=runtime, spool=spool, clock=clock, shards=SHARDS, worked=health.progressed
+        )
+        pulse = service.Pulse(bus, worker, settings.name, "worker", RELEASE, clock)
+        orders = Puller(bus, Names(bus.subjects).orders(worker), ORDERS, runner.order, wanted=256)
+        levels = {queue: _levels(bus, queue, slots, runner) for queue, slots in settings.queues.items()}
+        heard_at, well = clock.monotonic(), True
+
+        async def beat() -> None:
+            nonlocal heard_at, well
+            payload = pulse.beat(queues=settings.queues, running=runner.running(), port=port, status="UP" if well else "DOWN")
+            try:
+                await bus.publish(pulse.subject(), payload, timeout_s=times.heartbeat_s)
+                heard_at = clock.monotonic()
+            finally:
+                well = await runtime.healthy()
+
+        async def watch() -> None:
+            if clock.monotonic() - heard_at > times.lease_s and runner.running():
+                log.error("lease_lost", lease_s=times.lease_s)
+                runner.end_all("lost")
+
+        health.check("nats", lambda: None if bus.connected else "not connected")
+        health.check("runtime", lambda: None if well else "not healthy")
+        health.check("orders", lambda: None if orders.asked else "no coordinator has answered yet")
+        await held.enter_async_context(service.serve_http(health, listening))
+        await orders.start()
+        while not orders.accepted and not stop.is_set():
+            with suppress(WindlassError):
+                await beat()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_BEAT_S):
+                    await stop.wait()
+        runner.deliver_left()
+        for level in levels.values():
+            await level.start()
+        log.info("worker_ready", worker=worker, name=settings.name, queues=settings.queues, runtime=settings.runtime)
+        ended = asyncio.Event()
+        group.create_task(service.every(times.heartbeat_s, beat, ended))
+        group.create_task(service.every(min(0.5, times.lease_s / 6), watch, ended))
+        await stop.wait()
+        for level in levels.values():
+            level.rest()
+        try:
+            async with asyncio.timeout(times.grace_s):
+                await runner.quiet()
+        except TimeoutError:
+            runner.end_all("released")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await runner.quiet()
+        ended.set()
+        for level in levels.values():
+            await level.stop()
+        await orders.stop()
+        if runner.idle:
+            await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))
+
+
+def _levels(bus: connection.Bus, queue: str, slots: int, runner: Runner) -> Levels:
+    levels: Levels
+
+    def freed() -> None:
+        levels.release()
+
+    levels = Levels(bus, queue, slots, lambda delivery: runner.begin(delivery, freed))
+    return levels

@@ -1,0 +1,331 @@
+"""What a worker does with a task: claim it, wait for the grant, run it, report it until that is on record."""
+
+import asyncio
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from windlass import durations
+from windlass import log as logs
+from windlass.bus.connection import Bus
+from windlass.bus.consume import Jetstream
+from windlass.clock import Clock
+from windlass.errors import Invalid
+from windlass.ids import TaskId, WorkerId, shard_of
+from windlass.messages.commands import (
+    ANSWERS,
+    ORDERS,
+    QUEUED,
+    ClaimTask,
+    CompleteTask,
+    FailTask,
+    GrantTask,
+    Order,
+    RefuseTask,
+    ReportProgress,
+    RunTask,
+    StopTask,
+)
+from windlass.messages.envelope import encode, open_envelope
+from windlass.messages.notices import LogPart, Running
+from windlass.worker.output import Output
+from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, Vanished
+from windlass.worker.spool import Spool
+
+log = logs.get()
+
+AGAIN_S = 1.0
+"""When a claim or report that was not answered is sent again for the first time; doubles from there."""
+AGAIN_MAX_S = 10.0
+WORKING_S = 10.0
+"""How often the broker is told that a task which waits for its grant is still held."""
+DONE_MAX = 2000
+"""How many ended attempts are remembered, so that a late order for one is known as such."""
+
+Key = tuple[TaskId, int]
+
+
+class Attempt:
+    """One attempt that this worker holds."""
+
+    def __init__(self, task: RunTask) -> None:
+        self.task = task
+        self.ordered: asyncio.Future[Order] = asyncio.get_running_loop().create_future()
+        self.stop = asyncio.Event()
+        self.why = ""
+        self.granted = False
+
+    def end(self, why: str) -> None:
+        """Kill what runs; the first reason counts."""
+        if not self.why:
+            self.why = why
+        self.stop.set()
+        if not self.ordered.done():
+            self.ordered.cancel()
+
+
+class Runner:
+    """Runs tasks and answers for them."""
+
+    def __init__(
+        self, *, worker: WorkerId, bus: Bus, runtime: Runtime, spool: Spool, clock: Clock, shards: int, worked: Callable[[], None]
+    ) -> None:
+        self._worker, self._bus, self._runtime, self._spool = worker, bus, runtime, spool
+        self._clock, self._shards, self._worked = clock, shards, worked
+        self._held: dict[Key, Attempt] = {}
+        self._reporting: dict[Key, asyncio.Event] = {}
+        self._done: OrderedDict[Key, None] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # -- what the worker says of itself -----------------------------------------------------------------------------
+
+    def running(self) -> tuple[Running, ...]:
+        """What is held now, for the heartbeat."""
+        return tuple(Running(task=task, attempt=attempt) for (task, attempt), held in self._held.items() if held.granted)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and every report is on record."""
+        return not self._held and not self._reporting
+
+    def end_all(self, why: str) -> None:
+        """Kill everything that runs; `why` is a reason of `FailTask`."""
+        for attempt in list(self._held.values()):
+            attempt.end(why)
+
+    async def quiet(self) -> None:
+        """Wait until nothing runs and every report is on record."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    # -- tasks ------------------------------------------------------------------------------------------------------
+
+    def begin(self, delivery: Jetstream, freed: Callable[[], None]) -> None:
+        """Take a task that a queue gave; calls `freed` when its slot is free again."""
+        self._spawn(self._take(delivery, freed))
+
+    async def _take(self, delivery: Jetstream, freed: Callable[[], None]) -> None:
+        try:
+            try:
+                message = open_envelope(delivery.payload)
+                task = QUEUED.decode(message.type, message.data)
+            except Invalid:
+                # Not ours to judge: the coordinator puts it in the quarantine.
+                await self._bus.tell(self._bus.subjects.report("error", 0, self._worker), delivery.payload)
+                await delivery.term()
+                return
+            await self._hold(task, delivery)
+        finally:
+            freed()
+
+    async def _hold(self, task: RunTask, delivery: Jetstream) -> None:
+        key = (task.task, task.attempt)
+        if key in self._held or key in self._reporting or key in self._done:
+            await delivery.ack()
+            return
+        attempt = self._held[key] = Attempt(task)
+        try:
+            order = await self._claim(attempt, delivery)
+            if order is None:
+                await delivery.nak()
+                return
+            await delivery.ack()
+            if isinstance(order, RefuseTask):
+                log.info("task_refused", job=task.job, task=task.task, attempt=task.attempt, why=order.why)
+                return
+            attempt.granted = True
+            report = await self._run(attempt)
+        finally:
+            del self._held[key]
+        self._report(key, report)
+
+    async def _claim(self, attempt: Attempt, delivery: Jetstream) -> Order | None:
+        """Ask until there is an answer; None when the worker is ending first."""
+        claim = ClaimTask(**self._fence(attempt.task))
+        subject = self._subject("started", attempt.task)
+        pause, asked_at = AGAIN_S, self._clock.monotonic()
+        while True:
+            await self._bus.tell(subject, self._message(claim))
+            try:
+                async with asyncio.timeout(pause):
+                    return await asyncio.shield(attempt.ordered)
+            except TimeoutError:
+                pause = min(pause * 2, AGAIN_MAX_S)
+                if self._clock.monotonic() - asked_at > WORKING_S:
+                    asked_at = self._clock.monotonic()
+                    await delivery.working()
+            except asyncio.CancelledError:
+                if attempt.ordered.cancelled():
+                    return None
+                raise
+
+    async def _run(self, attempt: Attempt) -> CompleteTask | FailTask:
+        task = attempt.task
+        fence = self._fence(task)
+        refusal = self._runtime.refusal(task)
+        if refusal is not None:
+            return FailTask(**fence, error=refusal)
+        try:
+            limit_s = durations.seconds(task.definition.timeout) if task.definition.timeout else None
+        except Invalid as error:
+            return FailTask(**fence, error=str(error))
+        output = Output(task.job, task.task, task.attempt, self._send_part)
+        output.on_progress = lambda value: self._progress(task, value)
+        timer = asyncio.get_running_loop().call_later(max(limit_s, 0), attempt.end, "timeout") if limit_s is not None else None
+        started = self._clock.monotonic()
+        try:
+            outcome = await self._runtime.run(task, self._worker, output, attempt.stop)
+        except Exception as error:
+            log.error("runtime_broke", task=task.task, error=repr(error), exc_info=True)
+            outcome = Failed(f"the worker could not run it: {error!r}")
+        finally:
+            if timer is not None:
+                timer.cancel()
+            await output.close()
+        self._worked()
+        log.info(
+            "task_ran",
+            job=task.job,
+            task=task.task,
+            attempt=task.attempt,
+            outcome=type(outcome).__name__.lower(),
+            duration_ms=round((self._clock.monotonic() - started) * 1000),
+        )
+        match outcome:
+            case Succeeded():
+                return CompleteTask(**fence, result=outcome.result)
+            case Failed():
+                return FailTask(**fence, error=outcome.error)
+            case Vanished():
+                return FailTask(**fence, error=outcome.error, reason="lost")
+            case Stopped():
+                return FailTask(**fence, error=_ENDINGS.get(attempt.why, "context canceled"), reason=attempt.why or "stopped")
+
+    def _progress(self, task: RunTask, value: float) -> None:
+        report = ReportProgress(**self._fence(task), progress=value)
+        self._spawn(self._bus.tell(self._subject("progress", task), self._message(report)))
+
+    async def _send_part(self, part: LogPart) -> bool:
+        subject = self._bus.subjects.logs(shard_of(part.job, self._shards), part.job, part.task)
+        return not await self._bus.publish_all([(subject, self._message(part))])
+
+    # -- reports ----------------------------------------------------------------------------------------------------
+
+    def _report(self, key: Key, report: CompleteTask | FailTask) -> None:
+        word = "completed" if isinstance(report, CompleteTask) else "error"
+        subject = self._bus.subjects.report(word, shard_of(report.job, self._shards), self._worker)
+        payload = self._message(report)
+        name = f"{report.task}-{report.attempt}"
+        try:
+            self._spool.keep(name, subject, payload)
+        except OSError as error:
+            log.error("spool_failed", error=str(error))  # the report is still delivered if this process lives on
+        self.deliver(key, name, subject, payload)
+
+    def deliver(self, key: Key, name: str, subject: str, payload: bytes) -> None:
+        """Send a kept report until the coordinator has answered it."""
+        again = self._reporting[key] = asyncio.Event()
+        self._spawn(self._deliver(key, name, subject, payload, again))
+
+    async def _deliver(self, key: Key, name: str, subject: str, payload: bytes, again: asyncio.Event) -> None:
+        message, pause = open_envelope(payload), AGAIN_S
+        try:
+            while True:
+                reply, answered = self._bus.expect()
+                await self._bus.tell(subject, msgspec.json.encode(msgspec.structs.replace(message, reply=reply)))
+                waits: set[asyncio.Future[Any]] = {answered, asyncio.ensure_future(again.wait())}
+                await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                again.clear()
+                if answered.done():
+                    with suppress(Invalid):
+                        answer = open_envelope(answered.result())
+                        if ANSWERS.decode(answer.type, answer.data).code in (None, "stale", "not_found", "invalid"):
+                            break
+                for wait in waits:
+                    wait.cancel()
+                pause = min(pause * 2, AGAIN_MAX_S)
+        finally:
+            del self._reporting[key]
+        self._spool.drop(name)
+        self._done[key] = None
+        while len(self._done) > DONE_MAX:
+            self._done.popitem(last=False)
+
+    def deliver_left(self) -> None:
+        """Take up the reports that a forerunner left."""
+        for name, subject, payload in self._spool.left():
+            task, _, attempt = name.rpartition("-")
+            try:
+                open_envelope(payload)
+                key = (TaskId(task), int(attempt))
+            except (Invalid, ValueError):
+                log.warning("spool_entry_dropped", name=name)
+                self._spool.drop(name)
+                continue
+            log.info("report_taken_up", name=name)
+            self.deliver(key, name, subject, payload)
+
+    # -- orders -----------------------------------------------------------------------------------------------------
+
+    def order(self, delivery: Jetstream) -> None:
+        """An order for this worker came."""
+        self._spawn(delivery.ack())
+        try:
+            message = open_envelope(delivery.payload)
+            order = ORDERS.decode(message.type, message.data)
+        except Invalid as error:
+            log.warning("order_ignored", error=str(error))
+            return
+        if order.worker == self._worker:
+            self._obey(order)
+
+    def _obey(self, order: Order) -> None:
+        key = (order.task, order.attempt)
+        held = self._held.get(key)
+        if isinstance(order, GrantTask | RefuseTask):
+            if held is not None:
+                if not held.ordered.done():
+                    held.ordered.set_result(order)
+                return
+            if isinstance(order, RefuseTask):
+                return
+        elif held is not None:
+            held.end("stopped")
+            return
+        if key in self._reporting:
+            self._reporting[key].set()
+        elif key not in self._done or isinstance(order, StopTask):
+            reason, error = (
+                ("stopped", "context canceled") if isinstance(order, StopTask) else ("lost", "the worker knows nothing of it")
+            )
+            fence = {name: getattr(order, name) for name in ("job", "run", "task", "attempt", "worker")}
+            self._report(key, FailTask(**fence, error=error, reason=reason))
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    def _fence(self, task: RunTask) -> dict[str, Any]:
+        return {"job": task.job, "run": task.run, "task": task.task, "attempt": task.attempt, "worker": self._worker}
+
+    def _subject(self, word: str, task: RunTask) -> str:
+        return self._bus.subjects.report(word, shard_of(task.job, self._shards), self._worker)
+
+    def _message(self, body: msgspec.Struct) -> bytes:
+        return encode(body, id=f"{self._worker}-{next(self._numbers)}", at=self._clock.now())
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+_ENDINGS = {
+    "timeout": "context deadline exceeded",
+    "stopped": "context canceled",
+    "released": "the worker shut down",
+    "lost": "the worker was cut off from the broker",
+}

@@ -1,0 +1,89 @@
+"""The worker's settings: names and slots of its queues, its runtime, its spool."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import gettempdir
+
+import msgspec
+
+from windlass.errors import Invalid, Misconfigured
+from windlass.settings import Node, lookup, node
+from windlass.subjects import check_queue
+
+DEFAULT_QUEUES = {"default": 1}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once."""
+
+    node: Node
+    name: str
+    runtime: str
+    queues: dict[str, int]
+    spool: Path
+    docker_host: str
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str],
+        *,
+        name: str | None = None,
+        runtime: str | None = None,
+        queues: Sequence[str] = (),
+        http: str | None = None,
+        log_format: str | None = None,
+    ) -> "Settings":
+        """From flags and environment.
+
+        Raises:
+            Misconfigured: one is missing or wrong.
+        """
+        common = node(environ, "worker", http, log_format)
+        chosen = lookup(environ, "WORKER_NAME", name, common.instance)
+        spool = lookup(environ, "SPOOL", default=str(Path(gettempdir()) / f"windlass-spool-{chosen}"))
+        return cls(
+            node=common,
+            name=chosen,
+            runtime=lookup(environ, "RUNTIME_TYPE", runtime, "docker"),
+            queues=_queues(queues) or _queues_of(environ) or DEFAULT_QUEUES,
+            spool=Path(spool),
+            docker_host=environ.get("DOCKER_HOST", ""),
+        )
+
+
+def _slots(text: str, where: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise Misconfigured(f"{where} is {text!r}; slots are a number from 1 to 10000")
+    return int(text)
+
+
+def _name(text: str, where: str) -> str:
+    try:
+        return check_queue(text)
+    except Invalid as error:
+        raise Misconfigured(f"{where}: {error}") from error
+
+
+def _queues(flags: Sequence[str]) -> dict[str, int]:
+    """Of `--queue NAME:SLOTS`; slots left out are 1."""
+    found = {}
+    for flag in flags:
+        name, colon, slots = flag.rpartition(":")
+        if not colon:
+            name, slots = flag, "1"
+        found[_name(name, "--queue")] = _slots(slots, f"--queue {flag}")
+    return found
+
+
+def _queues_of(environ: Mapping[str, str]) -> dict[str, int]:
+    """Of `WINDLASS_WORKER_QUEUES_<NAME>=<SLOTS>`, else of the same with `TORK_`; a name is in lower case."""
+    for prefix in ("WINDLASS_WORKER_QUEUES_", "TORK_WORKER_QUEUES_"):
+        found = {
+            _name(key.removeprefix(prefix).lower(), key): _slots(value, key)
+            for key, value in environ.items()
+            if key.startswith(prefix)
+        }
+        if found:
+            return found
+    return {}
