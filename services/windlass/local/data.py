@@ -3,7 +3,9 @@
 import fcntl
 import os
 import secrets
+import shlex
 import stat
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,10 +13,13 @@ from typing import IO, TypeVar
 
 import msgspec
 
+from windlass.clock import system as clock
 from windlass.errors import Misconfigured
-from windlass.settings import lookup
 
 Document = TypeVar("Document")
+
+PEEK_S = 0.2
+"""`status` and others look whether the lock is held by taking it for an instant; whoever wants it tries for a little longer."""
 
 NATS_USERS = ("operator", "gateway", "coordinator", "scheduler", "worker", "webhooks")
 POSTGRES_SERVICES = ("gateway", "coordinator", "scheduler", "webhooks")
@@ -117,21 +122,31 @@ class Data:
             Held: another `up` has it.
         """
         holder = _open(self.lock_file)
-        try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        deadline = clock.monotonic() + PEEK_S
+        while True:
+            try:
+                fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if clock.monotonic() < deadline:
+                    time.sleep(0.01)
+                    continue
             holder.close()
-            state = self.state()
+            state = self.running()
             if state is None:
-                raise Held(f"windlass up is starting or stopping in {self.path}; wait for it") from None
+                raise Held(f"windlass up is starting or stopping in {self.path}; wait for it")
             raise Held(
                 f"windlass is already running: url={state.url} data={self.path} pid={state.pid}; stop it with: "
-                f"windlass down --data {self.path}"
-            ) from None
+                f"windlass down --data {shlex.quote(str(self.path))}"
+            )
         holder.truncate(0)
         holder.write(f"{os.getpid()}\n")
         holder.flush()
         return holder
+
+    def users(self) -> IO[str]:
+        """The file that every `windlass run` holds a shared lock on while it uses a stack."""
+        return _open(self.users_file)
 
     def holder(self) -> int | None:
         """The pid of the `up` that runs here; None if there is none.
@@ -164,7 +179,7 @@ class Data:
         except msgspec.MsgspecError as error:
             raise Misconfigured(f"{path} is damaged ({error}); restore it or choose another data directory") from error
 
-    def _write(self, path: Path, document: object) -> None:
+    def write(self, path: Path, document: object) -> None:
         """Whole or not at all, and for its owner's eyes."""
         fresh = path.with_name(path.name + ".new")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -186,7 +201,7 @@ class Data:
 
     def write_state(self, state: State) -> None:
         """Tell other processes what runs."""
-        self._write(self.state_file, state)
+        self.write(self.state_file, state)
 
     def forget_state(self) -> None:
         """Nothing runs here any more."""
@@ -199,7 +214,7 @@ class Data:
 
     def write_ports(self, ports: Mapping[str, int]) -> None:
         """Keep the ports for the next run."""
-        self._write(self.ports_file, dict(ports))
+        self.write(self.ports_file, dict(ports))
 
     def installation(self) -> Installation:
         """What made this directory; empty when it is new."""
@@ -207,7 +222,7 @@ class Data:
 
     def write_installation(self, installation: Installation) -> None:
         """Record what made this directory."""
-        self._write(self.installation_file, installation)
+        self.write(self.installation_file, installation)
 
     def secrets(self) -> Secrets:
         """The passwords; made at the first call, and filled up when a release knows more users."""
@@ -219,7 +234,7 @@ class Data:
             # Hexadecimal: fits URLs, configuration files and shells without quoting.
             found.nats.update({user: secrets.token_hex(16) for user in missing_nats})
             found.postgres.update({role: secrets.token_hex(16) for role in missing_roles})
-            self._write(self.secrets_file, found)
+            self.write(self.secrets_file, found)
         return found
 
 
@@ -233,7 +248,7 @@ def _open(path: Path) -> IO[str]:
 
 def locate(environ: Mapping[str, str], flag: str | None = None) -> Data:
     """The data directory: the flag, `WINDLASS_DATA`, else the platform's place for a user's data."""
-    chosen = lookup({name: value for name, value in environ.items() if name == "WINDLASS_DATA"}, "DATA", flag)
+    chosen = flag or environ.get("WINDLASS_DATA")
     if chosen:
         return Data(Path(chosen).expanduser().absolute())
     try:

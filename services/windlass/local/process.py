@@ -58,6 +58,8 @@ class Program:
 class Server(Protocol):
     """A server that `up` runs: prepared, started, and ready once it prints a certain line."""
 
+    port: int
+
     def program(self) -> Program:
         """How to start it."""
         ...

@@ -1,0 +1,108 @@
+"""`windlass status`: what runs, and how it is."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+
+from windlass.local import probe
+from windlass.local.data import Server, State, locate
+
+NOT_HEALTHY, NOTHING = 1, 3
+WIDTHS = (16, 9, 8, 9, 24)
+
+
+class ServiceStatus(msgspec.Struct, kw_only=True):
+    """One service."""
+
+    name: str
+    instance: str
+    pid: int
+    url: str
+    healthy: bool
+    restarts: int
+    last_progress_at: str | None
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """The document of `--json`."""
+
+    url: str
+    data: str
+    pid: int
+    nats: Server
+    postgres: Server
+    services: list[ServiceStatus]
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """The options of `status`."""
+    parser.add_argument("--data", metavar="DIR", help="data directory (default: WINDLASS_DATA, else the user's data directory)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Print it; 0 if all is well, 1 if not, 3 if nothing runs."""
+    data = locate(environ, args.data)
+    state = data.running()
+    if state is None:
+        print(f"nothing runs in {data.path}; start it with: windlass up", file=sys.stderr)
+        return NOTHING
+    found, servers_well = asyncio.run(_ask(state))
+    well = servers_well and state.is_ready and all(service.healthy for service in found.services)
+    print(msgspec.json.encode(found).decode() if args.json else _table(found, state, well))
+    return 0 if well else NOT_HEALTHY
+
+
+async def _ask(state: State) -> tuple[Status, bool]:
+    """Everybody at once."""
+    answers = await asyncio.gather(*(probe.ready(_port(service.url)) for service in state.services))
+    servers = await asyncio.gather(*(_is_well(server) for server in (state.nats, state.postgres)))
+    services = [
+        ServiceStatus(
+            name=service.name,
+            instance=service.instance,
+            pid=service.pid,
+            url=service.url,
+            healthy=bool(service.pid) and answer.is_ready,
+            restarts=service.restarts,
+            last_progress_at=answer.last_progress_at,
+        )
+        for service, answer in zip(state.services, answers, strict=True)
+    ]
+    found = Status(url=state.url, data=state.data, pid=state.pid, nats=state.nats, postgres=state.postgres, services=services)
+    return found, all(servers)
+
+
+async def _is_well(server: Server) -> bool:
+    if not server.pid:
+        return False
+    with suppress(PermissionError):  # as somebody else's: it is there
+        try:
+            os.kill(server.pid, 0)
+        except ProcessLookupError:
+            return False
+    return await probe.accepts(server.port)
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def _table(found: Status, state: State, well: bool) -> str:
+    def row(*cells: object) -> str:
+        return "  " + " ".join(str(cell).ljust(width) for cell, width in zip(cells, WIDTHS, strict=False)).rstrip()
+
+    word = "healthy" if well else "not healthy" if state.is_ready else "starting"
+    lines = [f"windlass is {word}: {found.url}", f"  data {found.data}, pid {found.pid}, {state.mode}", ""]
+    lines.append(row("INSTANCE", "PID", "STATE", "RESTARTS", "LAST PROGRESS"))
+    for name, server in (("nats", found.nats), ("postgres", found.postgres)):
+        lines.append(row(name, server.pid or "-", "up" if server.pid else "down", "", f"127.0.0.1:{server.port}"))
+    for service in found.services:
+        word = "up" if service.healthy else "down"
+        lines.append(row(service.instance, service.pid or "-", word, service.restarts, service.last_progress_at or "-"))
+    return "\n".join(lines)
