@@ -29,12 +29,13 @@ from windlass.worker.words import Tail, Words
 READ_BYTES = 64 * 1024
 PIECES_MAX = 16
 """Pieces of output on their way to the loop; a thread that is faster waits, and so does its task."""
-AWAY_S = 60.0
-"""How long the engine may be away."""
 LOOK_S = 0.25
 """How often we look whether it is back."""
 SANDBOX_TRIES_MAX = 2
-_GAP = "windlass: the engine was away; some output may be missing here\n"
+RECHECK_S = 2.0
+"""After the end of the stream the container should have ended. If not, we look at it after this time; doubles."""
+RECHECK_MAX_S = 60.0
+_GAP = "windlass: the connection to the engine was lost; some output may be missing here\n"
 
 Value = TypeVar("Value")
 log = get()
@@ -59,6 +60,8 @@ class Tools(Protocol):
     hardening: str
     log_driver: str
     is_bind: bool
+    away_s: float
+    """How long the engine may be away before the outcome of a task is unknown."""
 
     def give_up_bind(self) -> None:
         """Engine and worker share no file system: archives from now on."""
@@ -205,7 +208,8 @@ class Attempt:
         self.container = f"windlass-{self._task.task}-{self._task.attempt}-{secrets.token_hex(4)}"
         tools.engine.call("POST", "/containers/create", params={"name": self.container}, body=body, timeout_s=SLOW_S)
         if not self._is_bind:
-            exchange.send(tools.engine, self.container, self._task.definition.run)
+            has_home = tools.hardening == "strict"
+            exchange.send(tools.engine, self.container, self._task.definition.run, has_home)
 
     def _lease(self, sandboxes: Sandboxes) -> None:
         try:
@@ -250,30 +254,38 @@ class Attempt:
 
     def _attend(self) -> int:
         """Hand on what is printed until the container has ended; its exit code."""
+        patience_s = RECHECK_S
+        is_again = False
         while True:
             try:
                 if self._attached is not None:
-                    self._listen(self._attached)
+                    self._listen(self._attached, is_again)
                     if not self._tools.facts.is_podman:
-                        return self._wait()
+                        return self._wait(patience_s)
             except Gone as error:
-                log.warning("engine_away", container=self.container, error=str(error))
+                log.info("container_looked_after", container=self.container, error=str(error))
             if self._attached is not None:
                 self._attached.close()
                 self._attached = None
             code = self._look_after()
             if code is not None:
                 return code
+            is_again = True
+            patience_s = min(patience_s * 2, RECHECK_MAX_S)
 
-    def _listen(self, attached: Attachment) -> None:
+    def _listen(self, attached: Attachment, is_again: bool) -> None:
+        """Hand on a stream to its end, which says little: the program closed its outputs, or ended, or the connection did."""
         frames = Frames()
         while data := attached.read(READ_BYTES):
+            if is_again:
+                is_again = False
+                self._sink.output("err", _GAP)
             for stream, piece in frames.feed(data):
                 self._words[stream].feed(piece)
 
-    def _wait(self) -> int:
+    def _wait(self, patience_s: float) -> int:
         try:
-            told = self._tools.engine.json("POST", f"/containers/{self.container}/wait", timeout_s=None)
+            told = self._tools.engine.json("POST", f"/containers/{self.container}/wait", timeout_s=patience_s)
             return int(told["StatusCode"])
         except Refused as error:
             if error.status == 404:
@@ -283,7 +295,7 @@ class Attempt:
             raise Gone("the engine stopped in the middle of its answer") from error
 
     def _look_after(self) -> int | None:
-        """After the connection broke: the exit code, or None when it runs on and is attached again."""
+        """After the stream's end, or the connection's: the exit code, or None when it runs on and is attached again."""
         engine = self._tools.engine
         state: Json = self._patiently(self._inspect)["State"]
         status = state.get("Status")
@@ -299,10 +311,6 @@ class Attempt:
             log.info("not_attached_again", error=str(error))
             time.sleep(LOOK_S)
             return None
-        if not self._tools.facts.is_podman:
-            self._sink.output("err", _GAP)
-        else:
-            time.sleep(LOOK_S)
         return None
 
     def _inspect(self) -> Json:
@@ -317,15 +325,15 @@ class Attempt:
         """Do something again until the engine answers.
 
         Raises:
-            Lost: it did not for `AWAY_S`.
+            Lost: it did not for `away_s`.
         """
-        deadline = time.monotonic() + AWAY_S
+        deadline = time.monotonic() + self._tools.away_s
         while True:
             try:
                 return act()
             except Gone as error:
                 if time.monotonic() > deadline or (self._halt.done() and not self.is_started):
-                    raise Lost(f"the engine did not come back within {AWAY_S:.0f} s: {error}") from error
+                    raise Lost(f"the engine did not come back within {self._tools.away_s:.0f} s: {error}") from error
                 time.sleep(LOOK_S)
 
     def _conclude(self, code: int) -> Outcome:

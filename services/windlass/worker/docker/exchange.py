@@ -63,18 +63,20 @@ def mounts(folder: str, network: dict[str, bytes]) -> list[Json]:
     return [{"Type": "bind", "Source": source, "Target": target} for source, target in pairs]
 
 
-def send(engine: Engine, container: str, script: str) -> None:
-    """Put everything into a created container with one tar."""
+def send(engine: Engine, container: str, script: str, has_home: bool) -> None:
+    """Put everything into a created container with one tar; with `has_home` into the volume there, as the rest is read-only."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        folder = tarfile.TarInfo("tork")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(folder)
+        if not has_home:
+            folder = tarfile.TarInfo("tork")
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(folder)
         for name, mode, content in _contents(script):
-            file = tarfile.TarInfo(f"tork/{name}")
+            file = tarfile.TarInfo(name if has_home else f"tork/{name}")
             file.mode, file.size = mode, len(content)
             tar.addfile(file, io.BytesIO(content))
-    engine.call("PUT", f"/containers/{container}/archive", params={"path": "/"}, data=out.getvalue(), timeout_s=SLOW_S)
+    where = {"path": HOME if has_home else "/"}
+    engine.call("PUT", f"/containers/{container}/archive", params=where, data=out.getvalue(), timeout_s=SLOW_S)
 
 
 def _fetch(engine: Engine, container: str, path: str, size_max: int) -> bytes:

@@ -8,7 +8,7 @@ from windlass.worker.docker.engine import QUICK_S, Engine, Gone, Refused
 
 PULLS_MAX = 3
 TRIES_MAX = 3
-PAUSE_S = 1.0
+PAUSE_S = 0.5
 """Before the second try; doubles."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")

@@ -55,6 +55,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str = "auto"
     hardening: str = "standard"
     log_driver: str = "none"
+    away_s: float = 60.0
+    """How long the engine may be away before the outcome of a task is unknown."""
 
 
 class Docker:
@@ -78,6 +80,7 @@ class Docker:
         self.labels = Labels(settings.worker, settings.instance)
         self.hardening = settings.hardening
         self.log_driver = settings.log_driver
+        self.away_s = settings.away_s
         # Attach, wait, kill and the rest of each task, and the pulls.
         self.engine = Engine(settings.host, 2 * settings.concurrency + CALLS_MAX + CLEANERS_MAX + 4, settings.config)
         self.images = Images(self.engine)
@@ -247,6 +250,7 @@ class Docker:
 
     def _clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
         is_gone = not container
+        is_last = False
         pause_s = 0.1
         for _ in range(CLEAN_TRIES_MAX):
             if is_gone:
@@ -256,8 +260,9 @@ class Docker:
                 is_gone = True
             except (Refused, Gone) as error:
                 log.warning("container_not_removed", container=container, error=str(error))
-                if self._closing.wait(pause_s):
+                if is_last:
                     break
+                is_last = self._closing.wait(pause_s)
                 pause_s = min(pause_s * 2, CLEAN_PAUSE_MAX_S)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
