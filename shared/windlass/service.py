@@ -85,10 +85,17 @@ def listen(address: tuple[str, int], what: str) -> socket.socket:
     Raises:
         Misconfigured: the port is in use or not allowed.
     """
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    # With the protocol named, the event loop switches Nagle's algorithm off; otherwise an answer in two writes waits 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server(address, backlog=1024)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
     except OSError as error:
+        listening.close()
         raise Misconfigured(f"{what} {address[0]}:{address[1]}: {error.strerror or error}; choose another port") from error
+    return listening
 
 
 @asynccontextmanager
