@@ -10,7 +10,7 @@ import asyncio
 import msgspec
 
 from windlass import ids
-from windlass.bus.connection import Bus, NotStored
+from windlass.bus.connection import Bus
 from windlass.clock import Clock
 from windlass.errors import Unavailable, WindlassError, rebuild
 from windlass.gateway.replies import Busy
@@ -47,6 +47,7 @@ class Commands:
     def __init__(self, bus: Bus, clock: Clock, shards: int, timeout_s: float) -> None:
         self._bus, self._clock = bus, clock
         self._shards, self._timeout_s = shards, timeout_s
+        self._subjects = [bus.subjects.jobs(shard) for shard in range(shards)]
         self._waiting = 0
 
     def new_id(self, user: str, key: str | None) -> JobId:
@@ -82,49 +83,51 @@ class Commands:
         if not self._bus.connected:
             raise Unavailable("NATS does not answer; nothing was sent, ask again")
         self._waiting += 1
-        pending: set[asyncio.Future[bytes]] = set()
         try:
-            answer = await self._first(command, job, message, pending)
+            answer = await self._first(command, job, message)
         finally:
             self._waiting -= 1
-            for future in pending:
-                future.cancel()
         if answer.code is not None:
             raise rebuild(answer.code, answer.message or answer.code)
         return answer
 
-    async def _first(
-        self, command: SubmitJob | CancelJob, job: JobId, message: str, pending: set[asyncio.Future[bytes]]
-    ) -> Answer:
-        """The first answer that comes on any of the inboxes of `pending`."""
+    async def _first(self, command: SubmitJob | CancelJob, job: JobId, message: str) -> Answer:
+        """The first answer; each sending has an inbox of its own, since a new connection has a new one."""
         loop = asyncio.get_running_loop()
-        subject = self._bus.subjects.jobs(ids.shard_of(job, self._shards))
+        subject = self._subjects[ids.shard_of(job, self._shards)]
         deadline, patience, hint = loop.time() + self._timeout_s, PATIENCE_S, ""
-        at = self._clock.now()
-        while True:
+        at, sendings = self._clock.now(), 0
+        while (left := deadline - loop.time()) > 0:
             inbox, future = self._bus.expect()
-            payload = encode(command, id=message, at=at, reply=inbox)
-            if not pending:
-                pending.add(future)
-                await self._bus.tell(subject, payload)
-            else:
-                pending.add(future)
-                hint = await self._again(subject, payload) or hint
-            left = deadline - loop.time()
-            done, _ = await asyncio.wait(pending, timeout=min(patience, left), return_when=asyncio.FIRST_COMPLETED)
-            if done:
-                envelope = open_envelope(done.pop().result())
+            timer = loop.call_later(min(patience, left), _give_up, future)
+            try:
+                payload = encode(command, id=message, at=at, reply=inbox)
+                if sendings == 0:
+                    await self._bus.tell(subject, payload)
+                else:
+                    hint = await self._again(subject, payload) or hint
+                data = await future
+            finally:
+                timer.cancel()
+                future.cancel()
+            if data != _NOTHING:
+                envelope = open_envelope(data)
                 return ANSWERS.decode(envelope.type, envelope.data)
-            if left <= patience:
-                raise Unknown(self._timeout_s, hint)
-            patience *= 2
+            sendings, patience = sendings + 1, patience * 2
+        raise Unknown(self._timeout_s, hint)
 
     async def _again(self, subject: str, payload: bytes) -> str:
         """Publish with the broker's ack; what it said if it did not take the message."""
         try:
             await self._bus.publish(subject, payload, timeout_s=PATIENCE_S)
-        except NotStored as error:
-            return f" ({error})"
         except WindlassError as error:
             return f" ({error})"
         return ""
+
+
+_NOTHING = b""
+
+
+def _give_up(future: "asyncio.Future[bytes]") -> None:
+    if not future.done():
+        future.set_result(_NOTHING)

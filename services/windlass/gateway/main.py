@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -43,6 +44,8 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
     node, release = chosen.node, version("windlass")
     async with AsyncExitStack() as held:
         listening = held.enter_context(service.listen(chosen.address, "--port"))
+        # asyncio does so only for sockets that say IPPROTO_TCP, and then an answer of two writes waits 40 ms for an ack.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         inside = held.enter_context(service.listen(node.http, "--http"))
         reader = await held.enter_async_context(read.connect(chosen.postgres_dsn))
         bus = await held.enter_async_context(connection.connect(node.nats_url, "gateway", node.instance, node.prefix))
@@ -65,7 +68,9 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
             group.create_task(service.every(node.times.heartbeat_s, beat, stop))
             async with (
                 service.serve_http(health, inside),
-                service.serve_http(App(intake, parts, release), listening, lifespan="off", server_header=False),
+                service.serve_http(
+                    App(intake, parts, release), listening, lifespan="off", server_header=False, proxy_headers=False
+                ),
             ):
                 host, port = listening.getsockname()[:2]
                 log.info("gateway_ready", url=f"http://{host}:{port}", health=f"http://127.0.0.1:{inside.getsockname()[1]}")
