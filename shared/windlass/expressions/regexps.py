@@ -1,0 +1,38 @@
+"""Regular expressions: RE2, so that matching is linear in the text."""
+
+from functools import lru_cache
+from typing import Any
+
+import re2
+
+from windlass.expressions.errors import ExpressionError
+from windlass.expressions.values import to_bytes, well_formed
+
+_LONGEST = 1000
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+_OPTIONS.max_mem = 1 << 20  # keeps the worst pattern to some milliseconds
+
+
+@lru_cache(maxsize=128)
+def _compiled(text: str) -> Any:  # re2 has no types
+    return re2.compile(to_bytes(text), _OPTIONS)
+
+
+def pattern(text: str, position: int | None, error: type[ExpressionError]) -> Any:
+    """The compiled pattern; raises `error` for one that is wrong or too large."""
+    try:
+        if len(text) > _LONGEST:
+            raise error(f"error parsing regexp: longer than {_LONGEST} characters", position)
+        return _compiled(text)
+    except re2.error as problem:
+        detail = problem.args[0] if problem.args else ""
+        reason = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(detail)
+        raise error(f"error parsing regexp: {reason}: `{text}`", position) from None
+
+
+def found(compiled: Any, text: str | bytes) -> bool:
+    """Whether the pattern matches anywhere. A byte that is not UTF-8 counts as one U+FFFD."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    return compiled.search(well_formed(text).encode()) is not None
