@@ -2,10 +2,8 @@
 
 import argparse
 import asyncio
-import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from importlib.metadata import version
 
 from windlass import ids, service
 from windlass import log as logs
@@ -18,6 +16,7 @@ from windlass.gateway.commands import Commands
 from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import LOOK_S, Waiting
+from windlass.release import RELEASE
 
 log = logs.get()
 
@@ -41,11 +40,9 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`."""
-    node, release = chosen.node, version("windlass")
+    node = chosen.node
     async with AsyncExitStack() as held:
         listening = held.enter_context(service.listen(chosen.address, "--port"))
-        # asyncio does so only for sockets that say IPPROTO_TCP, and then an answer of two writes waits 40 ms for an ack.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         inside = held.enter_context(service.listen(node.http, "--http"))
         reader = await held.enter_async_context(read.connect(chosen.postgres_dsn))
         bus = await held.enter_async_context(connection.connect(node.nats_url, "gateway", node.instance, node.prefix))
@@ -55,7 +52,7 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
         health = service.Health("gateway", node.instance)
         health.check("nats", lambda: None if bus.connected else "NATS does not answer")
         parts = {"reader": reader, "commands": commands, "bus": bus, "clock": system, "times": node.times}
-        pulse = service.Pulse(bus, ids.new_node(), node.instance, "gateway", release)
+        pulse = service.Pulse(bus, ids.new_node(), node.instance, "gateway", RELEASE)
 
         async def beat() -> None:
             await bus.tell(pulse.subject(), pulse.beat(port=listening.getsockname()[1]))
@@ -68,9 +65,7 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
             group.create_task(service.every(node.times.heartbeat_s, beat, stop))
             async with (
                 service.serve_http(health, inside),
-                service.serve_http(
-                    App(intake, parts, release), listening, lifespan="off", server_header=False, proxy_headers=False
-                ),
+                service.serve_http(App(intake, parts, RELEASE), listening, lifespan="off"),
             ):
                 host, port = listening.getsockname()[:2]
                 log.info("gateway_ready", url=f"http://{host}:{port}", health=f"http://127.0.0.1:{inside.getsockname()[1]}")
