@@ -6,8 +6,9 @@ Three means, together, since each alone has a hole:
   the tree. At the end of a task one read of a few microseconds shows whether such an orphan exists. Whose it is, its session
   tells, or the variable `MARK` that it inherited.
 - A *control group* per task, where the worker may make one (root, or a delegated directory; version 2 for its `cgroup.kill`,
-  else version 1). It also holds a process that left its session and wiped its environment. The main process is put there
-  right after it was started; what it forks before that is held by the first means.
+  else version 1). It also holds a process that left its session and wiped its environment. The shell enters it by itself
+  through an open file (`door`) before it runs anything; another program is put there right after its start, and what it
+  forks before that is held by the first means only.
 - The *process group*, the only means on macOS: one call reaches all who did not leave it.
 
 On a machine without writable control groups, a process that changed its session *and* wiped its environment is out of reach.
@@ -113,11 +114,23 @@ class Confined:
         self.mark = f"{MARK}={mark}".encode()
         self.pid = 0
 
-    def hold(self, pid: int) -> None:
-        """Take hold of the main process, which leads a session of its own."""
+    def door(self) -> int | None:
+        """A file for the main process: whoever writes 0 into it is in the control group. To be closed by the caller.
+
+        The kernel asks who opened it, so a program that runs as another user may use it as well.
+        """
+        if self._group is None:
+            return None
+        try:
+            return os.open(f"{self._group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+    def hold(self, pid: int, is_inside: bool) -> None:
+        """Take hold of the main process, which leads a session of its own; `is_inside` when it enters the group by itself."""
         self.pid = pid
         self._owner.held[pid] = self
-        if self._group is not None:
+        if self._group is not None and not is_inside:
             with contextlib.suppress(OSError):  # it has ended already
                 _write(f"{self._group}/cgroup.procs", str(pid))
 

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -54,6 +55,7 @@ class Shell:
         self._keeper: Keeper | None = None
         self._folder = ""
         self._program = ""
+        self._is_bash = False
         self._null = -1
         self._numbers = itertools.count(1)
 
@@ -68,6 +70,7 @@ class Shell:
         if program is None:
             raise Misconfigured(f"the shell runtime needs {settings.command[0]}, which is not on PATH; install it")
         self._program = program
+        self._is_bash = os.path.basename(program) == "bash" and settings.command[1:] == ("-c",)
         await self._lock.take()
         self._confinement.prepare()
         self._folder = self._own_folder()
@@ -192,19 +195,15 @@ class Shell:
             **confined.variables,
         }
         arguments = [*settings.command, "./entrypoint"]
-        if (settings.uid, settings.gid) == (None, None):
-            child = subprocess.Popen(
-                arguments,
-                executable=self._program,
-                cwd=folder,
-                env=variables,
-                stdin=self._null,
-                stdout=out.theirs,
-                stderr=err.theirs,
-                start_new_session=True,
-            )
-        else:
+        user: dict[str, Any] = {}
+        if (settings.uid, settings.gid) != (None, None):
             uid, gid = self._owner()
+            user = {"user": uid, "group": gid, "extra_groups": ()}
+        with contextlib.ExitStack() as held:
+            door = confined.door() if self._is_bash else None
+            if door is not None:
+                held.callback(os.close, door)
+                arguments[-1] = f"echo 0 >&{door} 2>/dev/null; exec {door}>&- ./entrypoint"
             child = subprocess.Popen(
                 arguments,
                 executable=self._program,
@@ -213,12 +212,11 @@ class Shell:
                 stdin=self._null,
                 stdout=out.theirs,
                 stderr=err.theirs,
+                pass_fds=(door,) if door is not None else (),
                 start_new_session=True,
-                user=uid,
-                group=gid,
-                extra_groups=(),
+                **user,
             )
-        confined.hold(child.pid)
+        confined.hold(child.pid, is_inside=door is not None)
         out.begin()
         err.begin()
         return child
