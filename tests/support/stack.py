@@ -1,14 +1,19 @@
-"""Real servers for tests: the embedded NATS and PostgreSQL alone."""
+"""Real servers for tests: the embedded NATS and PostgreSQL alone (`servers`), or all of `windlass up` (`up`)."""
 
+import json
 import os
+import shlex
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from windlass.local import binaries, ports
 from windlass.local.data import Data
@@ -174,3 +179,150 @@ def servers(prefix: str = "") -> Iterator[Servers]:
         nats = EmbeddedNats(Path(folder) / "data", prefix)
         held.callback(nats.stop)
         yield Servers(nats, postgres)
+
+
+# -- all of it ------------------------------------------------------------------------------------------------------
+
+READY_S = 45.0
+"""Three tests start their stacks at once on two cores."""
+
+
+def wait_for(what: str, condition: Callable[[], Any], within_s: float = 10.0) -> Any:
+    """Wait until `condition` returns something true, and return that; the failure names `what` it was."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+def windlass(
+    *arguments: str, environ: Mapping[str, str] | None = None, within_s: float = 60
+) -> "subprocess.CompletedProcess[str]":
+    """Run the real command line to its end."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "windlass.cli", *arguments],
+        env={**os.environ, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+
+
+class Up:
+    """A real `windlass up` on a data directory, with the fast profile; ready once it is made."""
+
+    def __init__(self, path: Path, *options: str, environ: Mapping[str, str] | None = None, port: int = 0) -> None:
+        self.path = path
+        self.environ = {**os.environ, "WINDLASS_PROFILE": "fast", **(environ or {})}
+        self.log: list[str] = []
+        """What it logged, line by line."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "windlass.cli", "up", "--data", str(path), "--port", str(port), *options],
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._stdout: list[str] = []
+        self._spoke = threading.Event()
+        self._readers = [
+            threading.Thread(target=self._read, args=(self.process.stdout, self._stdout), daemon=True),
+            threading.Thread(target=self._read, args=(self.process.stderr, self.log), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+        self._spoke.wait(READY_S)
+        if not self._stdout or not self._stdout[0].startswith("windlass ready "):
+            self.stop()
+            raise AssertionError(f"windlass up did not get ready: {self._stdout} {self.log[-20:]}")
+        self.ready_line = self._stdout[0]
+        self.url = self.ready_line.split(" url=")[1].split(" ")[0]
+        """Of the API."""
+
+    def _read(self, stream: Any, lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+            if lines is self._stdout:
+                self._spoke.set()
+        if lines is self._stdout:
+            self._spoke.set()
+
+    @property
+    def pid(self) -> int:
+        """Of `up` itself."""
+        return self.process.pid
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What `windlass status --json` says."""
+        return dict(json.loads(windlass("status", "--json", "--data", str(self.path)).stdout))
+
+    def state_phase(self) -> str:
+        """`starting`, `ready` or `stopping`."""
+        state = Data(self.path).state()
+        return state.phase if state is not None else "gone"
+
+    def pid_of(self, instance: str) -> int:
+        """Of a child right now: `nats`, `postgres`, or an instance such as `coordinator-1`; 0 while it is down."""
+        state = Data(self.path).state()
+        assert state is not None
+        if instance in ("nats", "postgres"):
+            return int(getattr(state, instance).pid)
+        return next(service.pid for service in state.services if service.instance == instance)
+
+    def health_url(self, instance: str) -> str:
+        """Where a service answers about its health."""
+        state = Data(self.path).state()
+        assert state is not None
+        return next(service.url for service in state.services if service.instance == instance)
+
+    def kill(self, instance: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a child a signal; returns the process id that it had."""
+        pid = self.pid_of(instance)
+        os.kill(pid, number)
+        return pid
+
+    def env(self, service: str = "") -> dict[str, str]:
+        """What `windlass env` exports for a service, or for an operator, over this `up`'s own environment."""
+        said = windlass("env", *([service] if service else []), "--data", str(self.path))
+        assert said.returncode == 0, said.stderr
+        lines = [shlex.split(line)[1] for line in said.stdout.splitlines()]
+        return {**self.environ, **dict(line.split("=", 1) for line in lines)}
+
+    def run(self, *arguments: str, within_s: float = 60) -> "subprocess.CompletedProcess[str]":
+        """Run a command of `windlass` in this data directory."""
+        return windlass(*arguments, environ={**self.environ, "WINDLASS_DATA": str(self.path)}, within_s=within_s)
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+        for reader in self._readers:
+            reader.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        return self.process.returncode
+
+
+@contextmanager
+def up(*options: str, environ: Mapping[str, str] | None = None) -> Iterator[Up]:
+    """A real `windlass up` in a temporary data directory, stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="windlass-", ignore_cleanup_errors=True) as folder:
+        running = Up(Path(folder) / "data", *options, environ=environ)
+        try:
+            yield running
+        finally:
+            running.stop()

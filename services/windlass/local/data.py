@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import msgspec
 
@@ -70,7 +70,7 @@ class State(msgspec.Struct, kw_only=True):
     nats: Server
     postgres: Server
     services: list[Service] = []
-    is_ready: bool = False
+    phase: Literal["starting", "ready", "stopping"] = "starting"
     mode: str = "foreground"
     """`foreground`; `shared`, which ends with the last `windlass run` that uses it; or `detached`, until `windlass down`."""
 
@@ -147,6 +147,10 @@ class Data:
     def users(self) -> IO[str]:
         """The file that every `windlass run` holds a shared lock on while it uses a stack."""
         return _open(self.users_file)
+
+    def starting(self) -> IO[str]:
+        """The file that whoever starts a stack for the time being holds an exclusive lock on."""
+        return _open(self.starting_file)
 
     def holder(self) -> int | None:
         """The pid of the `up` that runs here; None if there is none.

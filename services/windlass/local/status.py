@@ -53,7 +53,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         print(f"nothing runs in {data.path}; start it with: windlass up", file=sys.stderr)
         return NOTHING
     found, servers_well = asyncio.run(_ask(state))
-    well = servers_well and state.is_ready and all(service.healthy for service in found.services)
+    well = servers_well and state.phase == "ready" and all(service.healthy for service in found.services)
     print(msgspec.json.encode(found).decode() if args.json else _table(found, state, well))
     return 0 if well else NOT_HEALTHY
 
@@ -97,12 +97,12 @@ def _table(found: Status, state: State, well: bool) -> str:
     def row(*cells: object) -> str:
         return "  " + " ".join(str(cell).ljust(width) for cell, width in zip(cells, WIDTHS, strict=False)).rstrip()
 
-    word = "healthy" if well else "not healthy" if state.is_ready else "starting"
+    word = "healthy" if well else "not healthy" if state.phase == "ready" else state.phase
     lines = [f"windlass is {word}: {found.url}", f"  data {found.data}, pid {found.pid}, {state.mode}", ""]
     lines.append(row("INSTANCE", "PID", "STATE", "RESTARTS", "LAST PROGRESS"))
     for name, server in (("nats", found.nats), ("postgres", found.postgres)):
         lines.append(row(name, server.pid or "-", "up" if server.pid else "down", "", f"127.0.0.1:{server.port}"))
     for service in found.services:
-        word = "up" if service.healthy else "down"
-        lines.append(row(service.instance, service.pid or "-", word, service.restarts, service.last_progress_at or "-"))
+        condition = "up" if service.healthy else "down"
+        lines.append(row(service.instance, service.pid or "-", condition, service.restarts, service.last_progress_at or "-"))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ from windlass.local.child import Child
 from windlass.local.data import Data, State
 from windlass.local.output import Output
 from windlass.local.process import Program, Server
+
+Phase = Literal["starting", "ready", "stopping"]
 
 MISCONFIGURED = 78
 """Exit code by which a service says that starting it again will not help; `windlass.service` has the same."""
@@ -83,7 +85,7 @@ class Supervisor:
         self._services: list[_Seat] = []
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._failure: Misconfigured | None = None
-        self._is_ready = False
+        self._phase: Phase = "starting"
 
     # -- from outside -----------------------------------------------------------------------------------------------
 
@@ -133,6 +135,8 @@ class Supervisor:
             await self._stop.wait()
         finally:
             self._stop.set()
+            self._phase = "stopping"
+            self._write_state()
             for task in (watching, stopping):
                 if task is not None:
                     task.cancel()
@@ -173,7 +177,7 @@ class Supervisor:
                 patience = clock.monotonic() + PATIENCE_S
             if waiting:
                 await asyncio.sleep(LOOK_S)
-        self._is_ready = True
+        self._phase = "ready"
         self._write_state()
         self._announce(f"windlass ready url={self._url} data={self._data.path} pid={os.getpid()}")
 
@@ -214,7 +218,7 @@ class Supervisor:
                 return
             if code == MISCONFIGURED and is_ready is None and outages == self._outages:
                 raise Misconfigured(f"{seat.instance}: {last_words(child)}")
-            if not self._is_ready and seat.restarts + 1 >= ATTEMPTS_MAX:
+            if self._phase == "starting" and seat.restarts + 1 >= ATTEMPTS_MAX:
                 raise Misconfigured(
                     f"{seat.instance} ended {ATTEMPTS_MAX} times while starting ({told(code)}): {last_words(child)}"
                 )
@@ -266,7 +270,7 @@ class Supervisor:
                     )
                     for seat in self._services
                 ],
-                is_ready=self._is_ready,
+                phase=self._phase,
                 mode=self._mode,
             )
         )
