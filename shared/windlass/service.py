@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import uvicorn
+import uvloop
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -101,7 +102,9 @@ def listen(address: tuple[str, int], what: str) -> socket.socket:
 @asynccontextmanager
 async def serve_http(app: Any, listening: socket.socket, **options: Any) -> AsyncIterator[None]:
     """Serve an ASGI application on a socket for the time of the block."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2, **options))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=2, **options)
+    )
     server.capture_signals = _no_signals  # type: ignore[method-assign]  # signals are this module's
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
     try:
@@ -253,6 +256,7 @@ def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine
         return 0
 
     try:
-        return asyncio.run(main())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main())
     except KeyboardInterrupt:
         return 130
