@@ -65,7 +65,12 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _without_command(argv: Sequence[str]) -> int:
     """Help, the version, or a complaint."""
-    parser = _Parser(prog="windlass", description="Windlass runs jobs: containers, shell scripts and Python modules.")
+    parser = _Parser(
+        prog="windlass",
+        description="Windlass runs jobs: containers, shell scripts and Python modules.",
+        epilog="windlass COMMAND --help tells more about one.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=18),
+    )
     parser.add_argument("--version", action="version", version=f"windlass {RELEASE}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="windlass")
     for name, (_, summary) in MODULES.items():

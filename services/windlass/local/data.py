@@ -4,7 +4,6 @@ import fcntl
 import os
 import secrets
 import shlex
-import stat
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -99,17 +98,16 @@ class Data:
     # -- making and holding -----------------------------------------------------------------------------------------
 
     def make(self) -> None:
-        """Create the directory.
+        """Create the directory; one that is there keeps its mode, since all that is put in it has its own.
 
         Raises:
             Misconfigured: it cannot be made or is not ours.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # As root, PostgreSQL runs as somebody else and must get through; nobody may list.
-            wanted = 0o711 if os.geteuid() == 0 else 0o700
-            if stat.S_IMODE(self.path.stat().st_mode) != wanted:
-                self.path.chmod(wanted)
+            if not self.path.exists():
+                self.path.mkdir(parents=True, exist_ok=True)
+                # As root, PostgreSQL runs as somebody else and must get through; nobody may list.
+                self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise Misconfigured(
                 f"data directory {self.path}: {error.strerror}; choose another with --data or WINDLASS_DATA"

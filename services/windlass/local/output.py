@@ -117,9 +117,9 @@ class Output:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, str):
-        return printable(value) if value and " " not in value and value.isprintable() else _json(value)
-    return _json(value)
+    """A word as it is, anything else as JSON, so that it can be told where a value ends."""
+    is_word = isinstance(value, str) and value != "" and value.isprintable() and not set(value) & set(' "=')
+    return str(value) if is_word else _json(value)
 
 
 def _json(value: object) -> str:

@@ -140,8 +140,11 @@ class Supervisor:
             for task in (watching, stopping):
                 if task is not None:
                     task.cancel()
+            self._out.event("info", "stopping")
             await self._end_all()
             self._data.forget_state()
+            for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+                loop.remove_signal_handler(number)
         if self._failure is not None:
             raise self._failure
 
@@ -151,6 +154,7 @@ class Supervisor:
         await leftovers.end(self._data, self._out)
         self._write_state()
         self._servers_count = len(servers)
+        self._servers_changed()
         for make in servers:  # the first already starts while the next is made
             server = await make()
             program = server.program()

@@ -86,6 +86,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     data.make()
     with data.hold():
         users = data.users() if args.while_used else None
+        output.event("info", "starting", data=str(data.path), release=RELEASE)
         stack = Stack(args, environ, data)
         supervisor = Supervisor(
             data=data,
@@ -97,6 +98,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             users=users,
         )
         asyncio.run(supervisor.run(stack.servers(), stack.prepare, stack.parts()))
+        output.event("info", "stopped")
     return 0
 
 
@@ -121,6 +123,8 @@ class Stack:
         self._instances = names
         self._ports = self._choose_ports(["nats", "postgres", *names])
         major = Postgres.major_of(data)
+        if major and not data.secrets_file.exists():
+            raise Misconfigured(f"{data.secrets_file} is gone, and with it the way into the database: restore it")
         self._nats = Nats(data, binaries.nats_server(environ), self._ports["nats"])
         self._binaries = binaries.postgres(environ, major, data.path)
         self._postgres = Postgres(data, self._binaries, self._ports["postgres"])
@@ -235,7 +239,8 @@ class Stack:
         }
         if service == "worker":
             spool = self._data.spool / instance
-            spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self._data.spool, spool):
+                folder.mkdir(exist_ok=True, mode=0o700)
             environ["WINDLASS_SPOOL"] = str(spool)
         else:
             environ["WINDLASS_POSTGRES_DSN"] = self._postgres.dsn(f"windlass_{service}")
