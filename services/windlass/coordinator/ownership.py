@@ -144,9 +144,9 @@ class Ownership:
         lost = set(self._workers.expired())
         if not lost:
             return
-        for worker in lost:
-            log.warning("worker_lost", worker=worker)
         held = [row for row in await self._store.run(eventlog.running, self.owned) if row[0] in lost]
+        for worker in {row[0] for row in held}:
+            log.warning("worker_lost", worker=worker, tasks=sum(row[0] == worker for row in held))
         self._coordinator.say(
             Item(job=job, command=LoseTask(job=job, run=run, task=task, attempt=attempt, worker=WorkerId(worker)))
             for worker, job, task, run, attempt in held

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable
 
+from windlass import expressions
 from windlass.documents.tree import refused
 from windlass.durations import NotADuration, nanoseconds
 from windlass.errors import Invalid
+from windlass.expressions import ExpressionError
 from windlass.messages.jobs import Job, Task, Wait
 from windlass.subjects import check_queue
 
@@ -36,11 +38,11 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
         lines.append(_line("Job.Tasks", "required", "a job is a list of tasks; give it at least one"))
     elif not job.tasks:
         lines.append(_line("Job.Tasks", "min", "a job is a list of tasks; give it at least one"))
+    _check_expression(job.output, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)), "Output")
     for index, task in enumerate(job.tasks):
         _check_task(task, index, lines)
     if lines:
         raise refused(*lines)
-    check_templates(job)
 
 
 def check_wait(wait: Wait) -> None:
@@ -53,28 +55,6 @@ def check_wait(wait: Wait) -> None:
         nanoseconds(wait.timeout)
     except NotADuration as error:
         raise refused(f"{error} (wait.timeout); write one such as 30s or 5m") from error
-
-
-def check_templates(job: Job) -> None:
-    """Refuse templates by name for as long as nothing evaluates them; a script (`run`) is never one.
-
-    Raises:
-        Invalid: one line for each field that holds `{{`.
-    """
-    found = [] if "{{" not in job.output else ["output"]
-    for index, task in enumerate(job.tasks):
-        texts = (
-            ("name", task.name),
-            ("image", task.image),
-            ("queue", task.queue),
-            ("var", task.var),
-            ("if", task.if_),
-            *((f"cmd[{number}]", text) for number, text in enumerate(task.cmd)),
-            *((f"env.{name}", text) for name, text in task.env.items()),
-        )
-        found += [f"tasks[{index}].{field}" for field, text in texts if "{{" in text]
-    if found:
-        raise refused(*(f"{field}: templates ({{{{ … }}}}) are not built yet; write the plain text" for field in found))
 
 
 def _line(path: str, rule: str, remedy: str) -> str:
@@ -110,8 +90,17 @@ def _check_task(task: Task, index: int, lines: list[str]) -> None:
             nanoseconds(task.timeout)
         except NotADuration as error:
             refuse("Timeout", "duration", f"{error}; write one such as 1h30m or 10s")
+    _check_expression(task.if_, refuse, "If")
     if len(task.var) > VAR_MAX:
         refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
+
+
+def _check_expression(text: str, refuse: Refuse, field: str) -> None:
+    """A field that holds one expression, in braces or bare: what Tork's rule `expr` asks of it."""
+    try:
+        expressions.check(text)
+    except ExpressionError as error:
+        refuse(field, "expr", f"{error.message} (line {error.line}, column {error.column})")
 
 
 def _check_image(image: str, refuse: Refuse) -> None:

@@ -53,7 +53,8 @@ SKIPS_MAX = 500
 """How many tasks in a row one decision skips before it leaves the rest to an `AdvanceJob`."""
 DEFAULT_QUEUE = "default"
 
-Render = Callable[[str, Mapping[str, object]], str]
+Context = Mapping[str, Mapping[str, str]]
+Render = Callable[[str, Context], str]
 """Evaluates a template against a job's context; raises `Invalid` with the sentence that the task fails with."""
 
 
@@ -264,7 +265,7 @@ def _blame(name: str, error: str) -> str:
     return f"task {name!r}: {error}"
 
 
-def _context(job: JobRow, work: JobWork) -> Mapping[str, object]:
+def _context(job: JobRow, work: JobWork) -> Context:
     return {
         "inputs": job.definition.inputs,
         "tasks": work.variables,
@@ -273,7 +274,7 @@ def _context(job: JobRow, work: JobWork) -> Mapping[str, object]:
     }
 
 
-def _evaluate(task: Task, context: Mapping[str, object], render: Render) -> Task:
+def _evaluate(task: Task, context: Context, render: Render) -> Task:
     """The task with its templates replaced by their values, in the order that Tork has: name, var, image, queue, env, if, cmd."""
     changes: dict[str, object] = {}
     for name in ("name", "var", "image", "queue", "if_"):
