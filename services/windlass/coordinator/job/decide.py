@@ -74,7 +74,9 @@ def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) ->
             yield from _cancel(work, now)
         case AdvanceJob():
             job = work.job
-            if job is not None and job.state not in ENDED and (job.run, job.position) == (command.run, command.position):
+            if job is None or job.state in ENDED or work.active():
+                return  # also when this was carried out before: the position stays while its task is at work
+            if (job.run, job.position) == (command.run, command.position):
                 yield from _advance(job, work, now, render)
         case ClaimTask():
             yield from _claim(command, work, now)
