@@ -139,7 +139,9 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case TaskRedelivered():
             task = _touch(work, event.task)
             task.state, task.attempt, task.scheduled_at = "SCHEDULED", event.attempt, event.at
-            task.worker, task.started_at, task.redelivered = "", None, task.redelivered + 1
+            task.worker, task.started_at, task.progress = "", None, 0.0
+            if event.reason == "lost":  # what was handed back counts against no limit
+                task.redelivered += 1
         case TaskCancelled():
             task = _touch(work, event.task)
             if task.state == "RUNNING":
