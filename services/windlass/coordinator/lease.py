@@ -1,6 +1,6 @@
 """Who is alive, by counting: each node's heartbeat carries a counter, and its last change is timed on our own clock.
 
-Stamps are never compared. While the broker is away no lease runs down, and after a reconnect each starts full.
+Stamps are never compared. While the broker or the observer itself is away no lease runs down, and each starts full after that.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ class Leases:
         self._clock, self._lease_s = clock, lease_s
         self._nodes: dict[str, _Seen] = {}
         self._suspended = False
+        self._looked_at = clock.monotonic()
 
     def beat(self, node: str, counter: int) -> bool:
         """A heartbeat came; True when the node was not known."""
@@ -62,8 +63,13 @@ class Leases:
         return sorted(node for node, seen in self._nodes.items() if now - seen.changed_at < self._lease_s)
 
     def expired(self) -> list[str]:
-        """The nodes whose lease has run out."""
+        """The nodes whose lease has run out; to be asked much more often than a lease is long."""
+        now = self._clock.monotonic()
+        away_s, self._looked_at = now - self._looked_at, now
         if self._suspended:
             return []
-        now = self._clock.monotonic()
+        if away_s > self._lease_s / 2:
+            # It was us who were frozen, or asleep with the machine: what was said meanwhile is not read yet.
+            self.resume()
+            return []
         return [node for node, seen in self._nodes.items() if now - seen.changed_at >= self._lease_s]

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.scenario import (
+    JOB,
     NOW,
     THEN,
     W1,
@@ -29,7 +30,7 @@ from tests.support.scenario import (
     task_id,
 )
 from windlass.errors import Stale
-from windlass.messages.commands import JobCommand
+from windlass.messages.commands import CancelJob, JobCommand
 from windlass.messages.events import JobEvent
 from windlass.messages.jobs import Job, Retry
 from windlass.settings import LOST_ATTEMPTS_MAX
@@ -63,7 +64,7 @@ def test_a_task_that_has_ended_is_not_granted() -> None:
 
 
 def test_a_task_of_a_cancelled_job_is_not_granted() -> None:
-    outcome = given(*queued(ONE)).when(_cancel())
+    outcome = given(*queued(ONE)).when(CancelJob(job=JOB))
     given(*queued(ONE), *outcome.events).when(claim(ROW)).then_refused(Stale, "CANCELLED", reason="ended")
 
 
@@ -244,13 +245,6 @@ def test_an_attempt_begins_without_the_progress_of_the_one_before() -> None:
 
 
 def test_a_report_after_cancellation_changes_nothing() -> None:
-    outcome = given(*running(ONE)).when(_cancel())
+    outcome = given(*running(ONE)).when(CancelJob(job=JOB))
     given(*running(ONE), *outcome.events).when(complete(ROW)).then_refused(Stale, "CANCELLED", reason="ended")
     assert job_cancelled() in outcome.events
-
-
-def _cancel() -> JobCommand:
-    from tests.support.scenario import JOB
-    from windlass.messages.commands import CancelJob
-
-    return CancelJob(job=JOB)
