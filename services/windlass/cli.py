@@ -65,16 +65,16 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _without_command(argv: Sequence[str]) -> int:
     """Help, the version, or a complaint."""
+    listed = "\n".join(f"  {name:12} {summary}" for name, (_, summary) in MODULES.items())
     parser = _Parser(
         prog="windlass",
         description="Windlass runs jobs: containers, shell scripts and Python modules.",
-        epilog="windlass COMMAND --help tells more about one.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=18),
+        epilog=f"commands:\n{listed}\n\nwindlass COMMAND --help tells more about one.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="windlass [-h] [--version] COMMAND ...",
     )
     parser.add_argument("--version", action="version", version=f"windlass {RELEASE}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="windlass")
-    for name, (_, summary) in MODULES.items():
-        commands.add_parser(name, help=summary.replace("%", "%%"))
+    parser.add_argument("command", choices=list(MODULES), nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     parser.parse_args(argv)
     parser.print_help()
     return 2

@@ -31,7 +31,7 @@ def test_help_lists_the_commands(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
     for command in cli.MODULES:
-        assert f"    {command} " in out
+        assert f"\n  {command} " in out
 
 
 def test_no_command_is_answered_with_help(run: Run) -> None:
