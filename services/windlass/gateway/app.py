@@ -1,10 +1,11 @@
-"""The HTTP application: Litestar serves everything, and `POST /jobs` has a shorter way through it.
+"""The HTTP application: Litestar serves everything, and two requests have a shorter way through it.
 
-Submitting is the hot path, and routing, dependencies and response objects would cost more there than the work itself. The short
-way and the route call the same intake; the tests ask both and compare.
+Submitting a job and looking at one are the hot path, and routing, dependencies and response objects would cost more there than
+the work itself. The short ways and the routes call the same code; the tests ask both and compare.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from litestar.response import Response
 
 from windlass import log as logs
 from windlass.errors import WindlassError
+from windlass.eventlog.read import Reader
 from windlass.gateway import openapi
 from windlass.gateway.intake import Gone, Intake, is_cross_origin
 from windlass.gateway.replies import Reply, error_reply, refusal, render
@@ -23,6 +25,7 @@ from windlass.gateway.routes import health, jobs, later, nodes, tasks
 
 log = logs.get()
 
+_ONE_JOB = re.compile(r"/jobs/([^/]+)")
 _JSON = (b"content-type", b"application/json")
 
 
@@ -39,6 +42,7 @@ class App:
 
     def __init__(self, intake: Intake, parts: Mapping[str, Any], version: str) -> None:
         self._intake = intake
+        self._reader: Reader = parts["reader"]
         self.litestar = _litestar({"intake": intake, "version": version, **parts}, version)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -48,17 +52,26 @@ class App:
                 await _send(send, refusal(403, "a page of another site sent this; cross-origin requests are refused"))
                 return
             if scope["method"] == "POST" and scope["path"] == "/jobs":
-                await self._submit(scope, receive, send)
+                await self._answer(send, scope, self._intake.post(scope["headers"], receive))
                 return
+        elif scope["type"] == "http" and scope["method"] == "GET" and (one := _ONE_JOB.fullmatch(scope["path"])):
+            await self._answer(send, scope, self._look(one[1]))
+            return
         await self.litestar(scope, receive, send)
 
-    async def _submit(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _look(self, job: str) -> Reply:
         try:
-            reply = await self._intake.post(scope["headers"], receive)
+            return Reply(200, render(await jobs.whole_job(self._reader, job)))
+        except WindlassError as error:
+            return error_reply(error)
+
+    async def _answer(self, send: Any, scope: Any, answer: Awaitable[Reply]) -> None:
+        try:
+            reply = await answer
         except Gone:
             return
         except Exception:  # the boundary: whatever it was, it is logged and the client hears of it
-            log.exception("request_failed", method="POST", path="/jobs")
+            log.exception("request_failed", method=scope["method"], path=scope["path"])
             reply = refusal(500, "Internal Server Error")
         await _send(send, reply)
 

@@ -114,6 +114,10 @@ class WholeJob(msgspec.Struct, frozen=True):
     variables: dict[str, str]
 
 
+_task_rows = msgspec.json.Decoder(list[TaskRow])
+_variables = msgspec.json.Decoder(dict[str, str])
+
+
 class _IdLoader(Loader):
     """A uuid as this system prints ids: 32 hex digits."""
 
@@ -133,18 +137,13 @@ class Reader:
 
     async def job(self, job: str) -> WholeJob | None:
         """A job and all that belongs to it, at one moment."""
-        for attempt in (1, 2):
-            try:
-                async with self._pool.connection() as connection, connection.pipeline(), connection.transaction():
-                    what = {"job": job}
-                    first = await self._ask(connection, args_row(JobRow), "read_job", what)
-                    second = await self._ask(connection, args_row(TaskRow), "read_tasks_of_job", what)
-                    third = await self._ask(connection, tuple_row, "read_vars_of_job", what)
-                    found = await first.fetchone()
-                    return None if found is None else WholeJob(found, await second.fetchall(), dict(await third.fetchall()))
-            except psycopg.OperationalError as error:
-                _retry_or_refuse(error, attempt)
-        raise AssertionError("unreachable")
+        for *columns, tasks, variables in await self._all(tuple_row, "read_whole_job", {"job": job}):
+            return WholeJob(
+                JobRow(*columns),
+                [] if tasks is None else _task_rows.decode(tasks),
+                {} if variables is None else _variables.decode(variables),
+            )
+        return None
 
     async def jobs(self, limit: int, offset: int) -> list[JobRow]:
         """A page of jobs, newest first."""
@@ -221,7 +220,6 @@ def _refuse(error: psycopg.Error) -> NoReturn:
 
 
 async def _configure(connection: Connection) -> None:
-    await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
     connection.adapters.register_loader("uuid", _IdLoader)
     set_json_loads(msgspec.Raw, connection)
 

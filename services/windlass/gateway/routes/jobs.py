@@ -34,6 +34,18 @@ def job_id(text: str) -> JobId:
     return JobId(text)
 
 
+async def whole_job(reader: Reader, job: str) -> JobView:
+    """What `GET /jobs/{job}` answers.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    whole = await reader.job(job_id(job))
+    if whole is None:
+        raise NotFound("job not found")
+    return job_view(whole)
+
+
 @post(
     "/jobs",
     status_code=200,
@@ -71,10 +83,7 @@ async def list_jobs(reader: Reader, page: str | None = None, size: str | None = 
 @get("/jobs/{job:str}", tags=["jobs"], responses=errors(404, 503))
 async def get_job(job: str, reader: Reader) -> JobView:
     """A whole job, with the rows of its tasks in `execution`."""
-    whole = await reader.job(job_id(job))
-    if whole is None:
-        raise NotFound("job not found")
-    return job_view(whole)
+    return await whole_job(reader, job)
 
 
 @get("/jobs/{job:str}/log", tags=["jobs"], responses=errors(400, 404, 503))
