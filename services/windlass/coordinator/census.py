@@ -34,7 +34,6 @@ class Census:
         self._ready: set[str] = set()
         """Workers and queues whose streams and consumers this process has made or found."""
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.connected = True
 
     async def start(self) -> None:
         """Begin to listen."""

@@ -20,7 +20,7 @@ class Leases:
     def __init__(self, clock: Clock, lease_s: float) -> None:
         self._clock, self._lease_s = clock, lease_s
         self._nodes: dict[str, _Seen] = {}
-        self._suspended = False
+        self.suspended = False
         self._looked_at = clock.monotonic()
 
     def beat(self, node: str, counter: int) -> bool:
@@ -48,11 +48,11 @@ class Leases:
 
     def suspend(self) -> None:
         """The broker is away: nobody can be heard, so nobody is lost."""
-        self._suspended = True
+        self.suspended = True
 
     def resume(self) -> None:
         """The broker is back: every lease starts full."""
-        self._suspended = False
+        self.suspended = False
         now = self._clock.monotonic()
         for seen in self._nodes.values():
             seen.changed_at = now
@@ -66,7 +66,7 @@ class Leases:
         """The nodes whose lease has run out; to be asked much more often than a lease is long."""
         now = self._clock.monotonic()
         away_s, self._looked_at = now - self._looked_at, now
-        if self._suspended:
+        if self.suspended:
             return []
         if away_s > self._lease_s / 2:
             # It was us who were frozen, or asleep with the machine: what was said meanwhile is not read yet.

@@ -74,12 +74,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         async def agree() -> None:
             incarnation = forwarder.incarnation = await streams.ensure(bus, shards)
             await census.broker_returned()
-            workers.resume()
             await ownership.broker_returned(incarnation)
 
         async def beat() -> None:
-            (workers.resume if bus.connected else workers.suspend)() if bus.connected != census.connected else None
-            census.connected = bus.connected
+            if not bus.connected:
+                workers.suspend()
+            elif workers.suspended:
+                workers.resume()
             await bus.tell(pulse.subject(), pulse.beat(port=0))
 
         await service.first(agree, stop)
