@@ -4,17 +4,24 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from windlass.ids import JobId, TaskId
 from windlass.messages.notices import LogPart
 
 PART_MAX = 64 * 1024
-"""Characters of a part, at most."""
+"""Bytes of a part in a message, at most: a character takes up to six, as an escape sequence does."""
+CHARACTER_BYTES = 6
+RUN_BYTES = 24
+"""What a piece adds to the list of streams, and its quotation marks."""
 BUFFER_MAX = 4 * 1024 * 1024
 """Characters that may wait for the broker; what comes beyond is dropped, and the next part says how much."""
 FLUSH_S = 0.1
 """How long output waits for company."""
 CLOSE_S = 10.0
 """How long the last parts may take."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Output:
@@ -80,20 +87,20 @@ class Output:
     def _part(self) -> LogPart:
         texts: list[str] = []
         streams: list[tuple[str, int]] = []
-        size = 0
-        while self._pieces and size < PART_MAX:
+        room = PART_MAX
+        while self._pieces and room > RUN_BYTES + CHARACTER_BYTES:
             stream, text = self._pieces.popleft()
-            room = PART_MAX - size
-            if len(text) > room:
-                self._pieces.appendleft((stream, text[room:]))
-                text = text[:room]
-            texts.append(text)
-            size += len(text)
+            room -= RUN_BYTES
+            piece, size = _fitting(text, room)
+            if len(piece) < len(text):
+                self._pieces.appendleft((stream, text[len(piece) :]))
+            texts.append(piece)
+            room -= size
+            self._size -= len(piece)
             if streams and streams[-1][0] == stream:
-                streams[-1] = (stream, streams[-1][1] + len(text))
+                streams[-1] = (stream, streams[-1][1] + len(piece))
             else:
-                streams.append((stream, len(text)))
-        self._size -= size
+                streams.append((stream, len(piece)))
         self._number += 1
         return LogPart(
             job=self._job,
@@ -103,3 +110,11 @@ class Output:
             contents="".join(texts),
             streams=tuple(streams),
         )
+
+
+def _fitting(text: str, room: int) -> tuple[str, int]:
+    """The longest beginning, or nearly so, that takes at most `room` bytes in a message, and how many it takes."""
+    piece = text[:room]
+    while (size := len(_encode(piece))) > room:
+        piece = piece[: max(1, len(piece) * room // size)]
+    return piece, size
