@@ -128,9 +128,7 @@ def failed(row: TaskId, error: str, reason: str = "failed", attempt: int = 1, at
     return TaskFailed(task=row, attempt=attempt, error=error, reason=reason, at=at)
 
 
-def redelivered(
-    row: TaskId, attempt: int, reason: str = "lost", worker: WorkerId = W1, at: datetime = THEN
-) -> TaskRedelivered:
+def redelivered(row: TaskId, attempt: int, reason: str = "lost", worker: WorkerId = W1, at: datetime = THEN) -> TaskRedelivered:
     """A row waits in its queue again."""
     return TaskRedelivered(task=row, attempt=attempt, worker=worker, reason=reason, at=at)
 

@@ -30,6 +30,7 @@ from tests.support.scenario import (
     task_id,
 )
 from windlass.errors import Stale
+from windlass.ids import WorkerId
 from windlass.messages.commands import CancelJob, JobCommand
 from windlass.messages.events import JobEvent
 from windlass.messages.jobs import Job, Retry
@@ -77,35 +78,45 @@ def test_the_job_runs_once_a_task_does() -> None:
 
 # -- fences of reports ----------------------------------------------------------------------------------------------
 
-REPORTS = {
-    "progress": lambda **fence: progress(ROW, 5, **fence),
-    "complete": lambda **fence: complete(ROW, **fence),
-    "fail": lambda **fence: fail(ROW, **fence),
-    "lose": lambda **fence: lose(ROW, **fence),
-}
+
+def _report(word: str, attempt: int = 1, worker: WorkerId = W1, run: int = 1) -> JobCommand:
+    match word:
+        case "progress":
+            return progress(ROW, 5, attempt, worker, run)
+        case "complete":
+            return complete(ROW, "", attempt, worker, run)
+        case "fail":
+            return fail(ROW, "no", "failed", attempt, worker, run)
+        case _:
+            return lose(ROW, attempt, worker, run)
+
+
+REPORTS = ("progress", "complete", "fail", "lose")
 
 
 @pytest.mark.parametrize("report", REPORTS)
-@pytest.mark.parametrize(("fence", "reason"), [({"attempt": 2}, "attempt"), ({"run": 2}, "attempt"), ({"worker": W2}, "worker")])
-def test_a_report_with_another_fence_changes_nothing(report: str, fence: dict[str, object], reason: str) -> None:
-    given(*running(ONE)).when(REPORTS[report](**fence)).then_refused(Stale, reason=reason)
+@pytest.mark.parametrize(
+    ("attempt", "worker", "run", "reason"), [(2, W1, 1, "attempt"), (1, W1, 2, "attempt"), (1, W2, 1, "worker")]
+)
+def test_a_report_with_another_fence_changes_nothing(report: str, attempt: int, worker: WorkerId, run: int, reason: str) -> None:
+    given(*running(ONE)).when(_report(report, attempt, worker, run)).then_refused(Stale, reason=reason)
 
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_on_a_task_that_nobody_claimed_changes_nothing(report: str) -> None:
-    given(*queued(ONE)).when(REPORTS[report]()).then_refused(Stale, "SCHEDULED", reason="unclaimed")
+    given(*queued(ONE)).when(_report(report)).then_refused(Stale, "SCHEDULED", reason="unclaimed")
 
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_that_comes_again_after_the_end_changes_nothing(report: str) -> None:
     history = [*running(ONE), completed(ROW), job_completed(at=THEN)]
-    given(*history).when(REPORTS[report]()).then_refused(Stale, "COMPLETED", reason="ended")
+    given(*history).when(_report(report)).then_refused(Stale, "COMPLETED", reason="ended")
 
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_a_report_of_the_attempt_before_changes_nothing(report: str) -> None:
     history = [*running(ONE), redelivered(ROW, 2), started(ROW, attempt=2, worker=W2)]
-    given(*history).when(REPORTS[report]()).then_refused(Stale, "attempt 2", reason="attempt")
+    given(*history).when(_report(report)).then_refused(Stale, "attempt 2", reason="attempt")
 
 
 # -- progress -------------------------------------------------------------------------------------------------------
@@ -118,9 +129,7 @@ def test_progress_of_a_task_is_progress_of_its_job() -> None:
 
 @pytest.mark.parametrize(("said", "kept"), [(-3, 0.0), (250, 100.0), (99.999, 99.999)])
 def test_progress_stays_within_0_and_100(said: float, kept: float) -> None:
-    given(*running(ONE), progressed(ROW, 50, 50)).when(progress(ROW, said)).then(
-        progressed(ROW, kept, round(kept, 2), at=NOW)
-    )
+    given(*running(ONE), progressed(ROW, 50, 50)).when(progress(ROW, said)).then(progressed(ROW, kept, round(kept, 2), at=NOW))
 
 
 def test_the_same_progress_twice_is_one_fact() -> None:

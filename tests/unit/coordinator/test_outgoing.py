@@ -1,6 +1,7 @@
 """What is published of a job, and when it is said again."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ TIMES = Times(redrive_s=3, redrive_max_s=100)
 SOON = NOW + timedelta(seconds=3)
 SUBJECTS = Subjects()
 ROW = task_id()
-FENCE = {"job": JOB, "run": 1, "task": ROW, "attempt": 1}
+FENCE: dict[str, Any] = {"job": JOB, "run": 1, "task": ROW, "attempt": 1}
 
 
 def _said(work: JobWork, now: datetime = NOW) -> list[Outgoing]:

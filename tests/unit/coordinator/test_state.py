@@ -53,7 +53,7 @@ def test_a_started_job_stands_at_its_first_task() -> None:
 
 
 def test_every_event_is_a_version() -> None:
-    history = [*running(TWO), completed(ROW)]
+    history: list[JobEvent] = [*running(TWO), completed(ROW)]
     assert _job(*history).version == len(history)
 
 
@@ -68,12 +68,12 @@ def test_a_started_task_runs_on_its_worker() -> None:
 
 
 def test_progress_is_kept_at_task_and_job() -> None:
-    history = [*running(TWO), progressed(ROW, 50, 25)]
+    history: list[JobEvent] = [*running(TWO), progressed(ROW, 50, 25)]
     assert (_task(*history).progress, _job(*history).progress) == (50, 25)
 
 
 def test_a_completed_task_moves_its_job_on() -> None:
-    history = [*running(TWO), completed(ROW, "7", at=NOW)]
+    history: list[JobEvent] = [*running(TWO), completed(ROW, "7", at=NOW)]
     task_row, job_row = _task(*history), _job(*history)
     assert (task_row.state, task_row.result, task_row.completed_at) == ("COMPLETED", "7", NOW)
     assert (job_row.position, job_row.progress) == (2, 50.0)
@@ -81,7 +81,7 @@ def test_a_completed_task_moves_its_job_on() -> None:
 
 
 def test_a_skipped_task_moves_its_job_on() -> None:
-    history = [submitted(TWO), begun(), skipped(TWO.tasks[0])]
+    history: list[JobEvent] = [submitted(TWO), begun(), skipped(TWO.tasks[0])]
     task_row = _task(*history)
     assert (task_row.state, task_row.started_at, task_row.completed_at) == ("SKIPPED", THEN, THEN)
     assert _job(*history).position == 2
@@ -109,7 +109,7 @@ def test_a_cancelled_task_keeps_the_name_of_its_worker() -> None:
 
 
 def test_the_ends_of_a_job() -> None:
-    ends = [job_completed("out"), job_failed("why"), job_cancelled()]
+    ends: list[JobEvent] = [job_completed("out"), job_failed("why"), job_cancelled()]
     found = [_job(*running(TWO), end) for end in ends]
     assert [row.state for row in found] == ["COMPLETED", "FAILED", "CANCELLED"]
     assert (found[0].result, found[0].completed_at) == ("out", NOW)

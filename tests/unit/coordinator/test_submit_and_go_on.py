@@ -27,7 +27,7 @@ from tests.support.scenario import (
 from windlass.coordinator.job.decide import SKIPS_MAX
 from windlass.errors import Conflict, Stale
 from windlass.messages.commands import AdvanceJob
-from windlass.messages.events import TaskSkipped
+from windlass.messages.events import JobEvent, TaskSkipped
 from windlass.messages.jobs import Job, Task
 
 
@@ -71,16 +71,12 @@ def test_a_completed_task_makes_room_for_the_next() -> None:
 
 def test_after_the_last_task_the_job_is_complete_with_its_output() -> None:
     one = job(task("a", var="x"), output="got {{ tasks.x }}")
-    given(*running(one)).when(complete(task_id(), "42")).then(
-        completed(task_id(), "42", at=NOW), job_completed("got 42")
-    )
+    given(*running(one)).when(complete(task_id(), "42")).then(completed(task_id(), "42", at=NOW), job_completed("got 42"))
 
 
 def test_an_output_that_cannot_be_evaluated_fails_the_job() -> None:
     one = job(task("a"), output="{{ tasks.nobody }}")
-    given(*running(one)).when(complete(task_id())).then(
-        completed(task_id(), at=NOW), job_failed("unknown name tasks.nobody")
-    )
+    given(*running(one)).when(complete(task_id())).then(completed(task_id(), at=NOW), job_failed("unknown name tasks.nobody"))
 
 
 def test_templates_are_evaluated_when_a_task_is_dispatched() -> None:
@@ -181,7 +177,7 @@ def test_going_on_twice_from_the_same_position_dispatches_once() -> None:
 
 def test_going_on_from_a_position_that_was_passed_makes_nothing() -> None:
     two = job(task("a"), task("b"))
-    history = [*running(two), completed(task_id()), dispatched(two.tasks[1], position=2)]
+    history: list[JobEvent] = [*running(two), completed(task_id()), dispatched(two.tasks[1], position=2)]
     given(*history).when(AdvanceJob(job=JOB, run=1, position=1)).then_nothing()
 
 
@@ -192,7 +188,7 @@ def test_going_on_in_another_run_makes_nothing() -> None:
 
 def test_going_on_with_a_job_that_has_ended_makes_nothing() -> None:
     row, passed = _at_second_slice(task("last"))
-    history = [submitted(row), begun(), *passed, job_cancelled()]
+    history: list[JobEvent] = [submitted(row), begun(), *passed, job_cancelled()]
     given(*history).when(AdvanceJob(job=JOB, run=1, position=SKIPS_MAX + 1)).then_nothing()
 
 

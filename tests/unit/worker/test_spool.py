@@ -1,0 +1,63 @@
+"""The spool: a report is on disk, whole or not at all, until it is on record."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from windlass.errors import Misconfigured
+from windlass.worker.spool import Spool
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """An open spool."""
+    found = Spool(tmp_path / "spool")
+    found.open()
+    return found
+
+
+def test_a_spool_makes_its_directory_for_its_user_alone(tmp_path: Path) -> None:
+    Spool(tmp_path / "a" / "b").open()
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_report_that_was_kept_is_found_by_the_next_worker(spool: Spool, tmp_path: Path) -> None:
+    payload = b'{"data":"line 1\\nline 2"}\n\nand more\xff'
+    spool.keep("t-1", "completed.00.w", payload)
+    successor = Spool(tmp_path / "spool")
+    successor.open()
+    assert successor.left() == [("t-1", "completed.00.w", payload)]
+
+
+def test_reports_are_found_in_the_order_in_which_they_were_kept(spool: Spool, tmp_path: Path) -> None:
+    for number, name in enumerate(["c", "a", "b"]):
+        spool.keep(name, "s", b"")
+        os.utime(tmp_path / "spool" / name, (number, number))
+    assert [name for name, _, _ in spool.left()] == ["c", "a", "b"]
+
+
+def test_what_is_on_record_is_dropped_and_dropping_twice_is_harmless(spool: Spool) -> None:
+    spool.keep("t-1", "s", b"x")
+    spool.keep("t-2", "s", b"y")
+    spool.drop("t-1")
+    spool.drop("t-1")
+    assert [name for name, _, _ in spool.left()] == ["t-2"]
+
+
+def test_keeping_again_replaces(spool: Spool) -> None:
+    spool.keep("t-1", "s", b"long before")
+    spool.keep("t-1", "s", b"x")
+    assert spool.left() == [("t-1", "s", b"x")]
+
+
+def test_what_was_only_half_written_is_no_report(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "spool" / ".t-1").write_bytes(b"comple")
+    assert spool.left() == []
+
+
+def test_a_spool_that_cannot_be_written_says_so_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Misconfigured, match="WINDLASS_SPOOL"):
+        Spool(tmp_path / "file" / "spool").open()
