@@ -43,6 +43,11 @@ class Census:
         """Orders' streams live in the broker's memory and are gone: make them again as their workers speak."""
         self._ready.clear()
 
+    async def remove(self, worker: str) -> None:
+        """A worker was lost and holds nothing any more."""
+        self._ready.discard(worker)
+        await streams.remove_worker(self._bus, worker)
+
     async def ensure_queue(self, queue: str) -> None:
         """Make a queue's consumers, if this process has not yet."""
         if f"queue {queue}" not in self._ready:
@@ -62,8 +67,8 @@ class Census:
         if leases is not None and beat.id != self._name:
             if beat.status == GONE:
                 leases.end(beat.id)
-            else:
-                leases.beat(beat.id, beat.counter)
+            elif leases.beat(beat.id, beat.counter):
+                self._ready.discard(beat.id)  # new here, or back from the dead: its orders' stream may be gone
         if byte_for(beat.id) % self._shards in self._owned:
             self._records.keep_node(beat)
         if beat.service == "worker":
@@ -72,8 +77,7 @@ class Census:
     async def _serve_worker(self, beat: NodeBeat) -> None:
         try:
             if beat.status == GONE:
-                self._ready.discard(beat.id)
-                await streams.remove_worker(self._bus, beat.id)
+                await self.remove(beat.id)
                 return
             if beat.id not in self._ready:
                 await streams.ensure_worker(self._bus, beat.id)

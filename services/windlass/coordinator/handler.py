@@ -52,7 +52,7 @@ CACHE_MAX = 20_000
 UNTOLD_MAX = 4
 """Batches whose messages may still be on their way to the broker while the next is decided."""
 TRIES_MAX = 3
-"""How often a batch is decided anew because rows existed; then its messages are taken one by one."""
+"""How often a batch is decided anew because rows existed, before its messages are taken one by one; and an order published."""
 RETRY_S = 0.2
 """Pause after a commit that failed for want of a database."""
 
@@ -493,16 +493,22 @@ class Coordinator:
         try:
             for subject, payload in draft.said:
                 await self._bus.tell(subject, payload)
-            for index, failure in (await self._bus.publish_all(draft.published)).items():
-                if not (isinstance(failure, NotStored) and failure.number == ALREADY_QUEUED):
-                    log.warning(
-                        "publish_failed", subject=draft.published[index][0], error=str(failure)
-                    )  # its row is driven again
+            await self._publish(draft.published)
             for item in items:
                 if item.delivery is not None:
                     await item.delivery.ack()
         finally:
             self._untold.release()
+
+    async def _publish(self, orders: list[tuple[str, bytes]]) -> None:
+        """Publish orders, again where the broker did not confirm them; what still fails then is driven again from its row."""
+        for _ in range(TRIES_MAX):
+            failures = await self._bus.publish_all(orders)
+            lost = {i: f for i, f in failures.items() if not (isinstance(f, NotStored) and f.number == ALREADY_QUEUED)}
+            if not lost:
+                return
+            log.warning("publish_failed", orders=len(lost), first=orders[min(lost)][0], error=str(lost[min(lost)]))
+            orders = [orders[i] for i in lost]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -65,6 +65,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         forwarder = Forwarder(bus, records, shards)
         census = Census(name=name, bus=bus, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads)
+        ownership.gone = census.remove
         pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
         health = service.Health("coordinator", node.instance, clock)
         coordinator.progressed = health.progressed

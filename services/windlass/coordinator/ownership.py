@@ -4,6 +4,8 @@ A shard is owned by whoever holds its session lock on the connection that commit
 frozen one is ended by the server. Every coordinator knows the others by their heartbeats and computes the same shares.
 """
 
+from collections.abc import Awaitable, Callable
+
 import nats.errors
 
 from windlass import log as logs
@@ -26,6 +28,10 @@ DRIVEN_MAX = 500
 """Orders said again in one sweep, of tasks and of jobs each."""
 
 
+async def _nothing(worker: str) -> None:
+    """Nobody wants to know."""
+
+
 class Ownership:
     """Shards, their consumers, and the sweeps over what they hold."""
 
@@ -45,6 +51,8 @@ class Ownership:
         self._shards, self._peers, self._workers = shards, peers, workers
         self._pullers: dict[int, Puller] = {}
         self.incarnation = ""
+        self.gone: Callable[[str], Awaitable[None]] = _nothing
+        """Called with each worker that was lost and holds nothing any more."""
 
     @property
     def owned(self) -> list[int]:
@@ -153,6 +161,7 @@ class Ownership:
         )
         for worker in lost - {row[0] for row in held}:
             self._workers.forget(worker)
+            await self.gone(worker)
 
     async def _know_workers(self, shards: list[int]) -> None:
         """Workers that hold something of new shards have a lease from now on, whether they speak or not."""

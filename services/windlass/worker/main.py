@@ -103,6 +103,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         for level in levels.values():
             await level.start()
         log.info("worker_ready", worker=worker, name=settings.name, queues=settings.queues, runtime=settings.runtime)
+        bus.on_connected(beat)  # a broker that lost the orders' stream gets it back at once
         ended = asyncio.Event()
         group.create_task(service.every(times.heartbeat_s, beat, ended))
         group.create_task(service.every(min(0.5, times.lease_s / 6), watch, ended))

@@ -13,6 +13,7 @@ from windlass import durations
 from windlass import log as logs
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream
+from windlass.bus.streams import MESSAGE_MAX
 from windlass.clock import Clock
 from windlass.errors import Invalid
 from windlass.ids import TaskId, WorkerId, shard_of
@@ -43,6 +44,10 @@ AGAIN_S = 1.0
 AGAIN_MAX_S = 10.0
 WORKING_S = 10.0
 """How often the broker is told that a task which waits for its grant is still held."""
+REPORT_MAX = MESSAGE_MAX - 64 * 1024
+"""Bytes of a report, with room for what the broker adds."""
+ERROR_MAX = 16 * 1024
+"""Characters of an error; more is cut in the middle."""
 DONE_MAX = 2000
 """How many ended attempts are remembered, so that a late order for one is known as such."""
 
@@ -200,9 +205,9 @@ class Runner:
             case Succeeded():
                 return CompleteTask(**fence, result=outcome.result)
             case Failed():
-                return FailTask(**fence, error=outcome.error)
+                return FailTask(**fence, error=_shortened(outcome.error))
             case Vanished():
-                return FailTask(**fence, error=outcome.error, reason="lost")
+                return FailTask(**fence, error=_shortened(outcome.error), reason="lost")
             case Stopped():
                 return FailTask(**fence, error=_ENDINGS.get(attempt.why, "context canceled"), reason=attempt.why or "stopped")
 
@@ -220,6 +225,11 @@ class Runner:
         word = "completed" if isinstance(report, CompleteTask) else "error"
         subject = self._bus.subjects.report(word, shard_of(report.job, self._shards), self._worker)
         payload = self._message(report)
+        if len(payload) > REPORT_MAX:
+            error = f"its result takes {len(payload)} bytes as JSON, more than a message of {REPORT_MAX} holds; write less to TORK_OUTPUT"
+            fence = {field: getattr(report, field) for field in ("job", "run", "task", "attempt", "worker")}
+            self._report(key, FailTask(**fence, error=error))
+            return
         name = f"{report.task}-{report.attempt}"
         try:
             self._spool.keep(name, subject, payload)
@@ -321,6 +331,13 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _shortened(error: str) -> str:
+    if len(error) <= ERROR_MAX:
+        return error
+    half = ERROR_MAX // 2
+    return f"{error[:half]} [{len(error) - ERROR_MAX} characters left out] {error[-half:]}"
 
 
 _ENDINGS = {

@@ -127,7 +127,7 @@ def streams(subjects: Subjects, shards: int) -> list[StreamConfig]:
             discard=DiscardPolicy.OLD,
             max_age=24 * HOUR_S,  # parts are stored within seconds; a day without a coordinator is survived
             max_bytes=512 * 1024 * 1024,  # a flood pushes out the oldest output, never state
-            max_msg_size=256 * 1024,
+            max_msg_size=512 * 1024,  # a part of 64 Ki characters, each of which JSON may write with six
         ),
         StreamConfig(
             name=names.changes,

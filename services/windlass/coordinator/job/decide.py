@@ -160,9 +160,9 @@ def _cancel(work: JobWork, now: datetime) -> Iterator[JobEvent]:
         return
     if job.state in ENDED:
         raise Rejected("job is not running")
-    yield JobCancelled(at=now)
     for task in work.active():
         yield TaskCancelled(task=task.id, at=now)
+    yield JobCancelled(at=now)
 
 
 def _claim(command: ClaimTask, work: JobWork, now: datetime) -> Iterator[JobEvent]:
@@ -218,9 +218,9 @@ def _end_badly(task: TaskRow, error: str, reason: str, work: JobWork, now: datet
             at=now,
         )
         return
-    yield JobFailed(error=_blame(task.definition.name, error), at=now)
     for other in work.active():
         yield TaskCancelled(task=other.id, at=now)
+    yield JobFailed(error=_blame(task.definition.name, error), at=now)
 
 
 # -- what the rules share -----------------------------------------------------------------------------------------------
