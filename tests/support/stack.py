@@ -75,7 +75,8 @@ class EmbeddedNats:
     def __init__(self, path: Path, prefix: str = "") -> None:
         self.data = Data(path)
         self.data.make()
-        self.server = Nats(self.data, binaries.nats_server(os.environ), ports.pick(), RESERVED_BYTES)
+        self._port = ports.pick()
+        self.server = Nats(self.data, binaries.nats_server(os.environ), self._port.number, RESERVED_BYTES)
         self.server.prepare(allowed=rights_of(prefix))
         self.running: Running | None = Running(self.server)
 
@@ -114,7 +115,8 @@ class EmbeddedPostgres:
         self.data = Data(path)
         self.data.make()
         found = binaries.postgres(os.environ, Postgres.major_of(self.data), path)
-        self.server = Postgres(self.data, found, ports.pick())
+        self._port = ports.pick()
+        self.server = Postgres(self.data, found, self._port.number)
         self.server.initialise(durable=False)
         self.server.prepare()
         self.running: Running | None = Running(self.server)

@@ -119,7 +119,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.ask_to_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup has its way
+                loop.add_signal_handler(number, self.ask_to_stop)
         loop.add_signal_handler(signal.SIGUSR1, self.detach)
         watching = loop.create_task(self._watch_users()) if self._users is not None else None
         starting = loop.create_task(self._start(servers, prepare, parts))
@@ -209,6 +210,7 @@ class Supervisor:
                 await self._servers_up.wait()  # a service that finds no server would call itself misconfigured
             outages, began = self._outages, clock.monotonic()
             seat.child = child = await Child.run(program, lambda line: self._out.line(seat.service, seat.instance, line))
+            self._out.event("debug", "child_started", child=seat.instance, pid=child.pid)
             self._write_state()
             if is_ready is not None and await child.said(is_ready):
                 seat.takes_connections = True
@@ -219,6 +221,7 @@ class Supervisor:
                 self._outages += 1
                 self._servers_changed()
             if self._has_to_leave(seat):
+                self._out.event("debug", "child_ended", child=seat.instance, how=told(code))
                 return
             if code == MISCONFIGURED and is_ready is None and outages == self._outages:
                 raise Misconfigured(f"{seat.instance}: {last_words(child)}")
@@ -293,14 +296,13 @@ class Supervisor:
     # -- ending -----------------------------------------------------------------------------------------------------
 
     async def _end_all(self) -> None:
-        """Workers first, while the others can still record what they report; PostgreSQL last."""
+        """Workers first, while the others can still record what they report; the servers last."""
         first = ("worker", "gateway")
         groups = [[seat for seat in self._services if seat.service == kind] for kind in first]
         groups.append([seat for seat in self._services if seat.service not in first])
         for group in groups:
             await self._end(group, self._grace_s)
-        for seat in self._servers:
-            await self._end([seat], SERVER_STOP_S)
+        await self._end(self._servers, SERVER_STOP_S)
         await asyncio.gather(*self._keepers.values(), return_exceptions=True)
 
     async def _end(self, seats: Sequence[_Seat], patience_s: float) -> None:

@@ -86,8 +86,8 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     data.make()
     with data.hold():
         users = data.users() if args.while_used else None
-        output.event("info", "starting", data=str(data.path), release=RELEASE)
         stack = Stack(args, environ, data)
+        output.event("info", "starting", data=str(data.path), release=RELEASE)
         supervisor = Supervisor(
             data=data,
             output=output,
@@ -116,8 +116,8 @@ class Stack:
         self._args, self._environ, self._data = args, environ, data
         self._installation = data.installation()
         self._prefix = settings.lookup(environ, "SUBJECT_PREFIX")
-        host, self._api_port = self._api_address()
-        self.url = f"http://{host}:{self._api_port}"
+        host, self._api = self._api_address()
+        self.url = f"http://{host}:{self._api.number}"
         names = ["gateway-1", *(f"coordinator-{i + 1}" for i in range(args.coordinators))]
         names += [f"worker-{i + 1}" for i in range(args.workers)]
         self._instances = names
@@ -125,9 +125,9 @@ class Stack:
         major = Postgres.major_of(data)
         if major and not data.secrets_file.exists():
             raise Misconfigured(f"{data.secrets_file} is gone, and with it the way into the database: restore it")
-        self._nats = Nats(data, binaries.nats_server(environ), self._ports["nats"])
+        self._nats = Nats(data, binaries.nats_server(environ), self._ports["nats"].number)
         self._binaries = binaries.postgres(environ, major, data.path)
-        self._postgres = Postgres(data, self._binaries, self._ports["postgres"])
+        self._postgres = Postgres(data, self._binaries, self._ports["postgres"].number)
         self._is_current = major != 0 and self._installation.format == newest_format()
         if self._installation.format > newest_format():
             raise Misconfigured(
@@ -135,32 +135,30 @@ class Stack:
                 f"{self._installation.format} this release ({RELEASE}) does not know: install that release or a newer one"
             )
 
-    def _api_address(self) -> tuple[str, int]:
+    def _api_address(self) -> tuple[str, ports.Port]:
         """Host and port of the API: the flag's port, that of an address in the environment, or a free one."""
         text = settings.lookup(self._environ, "GATEWAY_ADDRESS") or settings.lookup(self._environ, "COORDINATOR_ADDRESS")
-        host, port = settings.address(text, "WINDLASS_GATEWAY_ADDRESS") if text else (ports.LOOPBACK, None)
+        host, wanted = settings.address(text, "WINDLASS_GATEWAY_ADDRESS") if text else (ports.LOOPBACK, None)
         if self._args.port is not None:
-            port = self._args.port
+            wanted = self._args.port
         if host in ("", "0.0.0.0", "::", "localhost"):  # noqa: S104 compared, not bound
             host = ports.LOOPBACK
-        if port is None:
-            return host, ports.first_free(PORTS)
-        if port == 0:
+        if wanted == 0:
             return host, ports.pick()
-        if not ports.is_free(port):
-            raise Misconfigured(f"port {port} is in use; choose another with --port, or let --port 0 pick one")
+        port = ports.first_free(PORTS if wanted is None else [wanted])
+        if port is None:
+            which = f"port {wanted} is" if wanted is not None else f"ports {PORTS[0]} to {PORTS[-1]} are all"
+            raise Misconfigured(f"{which} in use; choose another with --port, or let --port 0 pick one")
         return host, port
 
-    def _choose_ports(self, names: Sequence[str]) -> dict[str, int]:
+    def _choose_ports(self, names: Sequence[str]) -> dict[str, ports.Port]:
         """The ports of the last run where they are free, so that what people have noted down stays true."""
         kept = self._data.ports()
-        chosen: dict[str, int] = {}
-        for name in names:
-            port = kept.get(name, 0)
-            taken = {*chosen.values(), self._api_port}
-            chosen[name] = port if port and port not in taken and ports.is_free(port) else ports.pick({*taken, *kept.values()})
-        if chosen.items() - kept.items():
-            self._data.write_ports({**kept, **chosen})
+        chosen = {name: port for name in names if name in kept and (port := ports.reserve(kept[name])) is not None}
+        chosen |= {name: ports.pick(kept.values()) for name in names if name not in chosen}
+        numbers = {name: port.number for name, port in chosen.items()}
+        if numbers.items() - kept.items():
+            self._data.write_ports({**kept, **numbers})
         return chosen
 
     # -- servers ----------------------------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ class Stack:
 
     def parts(self) -> list[Part]:
         """The services, the slowest to start first."""
-        found = [self._part("gateway", "gateway-1", ["--port", str(self._api_port)])]
+        found = [self._part("gateway", "gateway-1", ["--port", str(self._api.number)])]
         for instance in self._instances:
             service = instance.rpartition("-")[0]
             if service == "coordinator":
@@ -215,7 +213,7 @@ class Stack:
         return options
 
     def _part(self, service: str, instance: str, options: Sequence[str]) -> Part:
-        port = self._ports[instance]
+        port = self._ports[instance].number
         argv = [sys.executable, "-P", "-m", "windlass.cli", service, "--http", f"{ports.LOOPBACK}:{port}", *options]
         program = Program(
             name=instance,

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from windlass.errors import Misconfigured
-from windlass.local import ports
 from windlass.local.data import Data, Held, Server, State, locate
 
 
@@ -77,9 +76,3 @@ def test_the_flag_comes_before_the_variable(tmp_path: Path) -> None:
     assert locate({"WINDLASS_DATA": "/a"}, "/b").path == Path("/b")
     assert locate({"WINDLASS_DATA": "/a"}).path == Path("/a")
     assert locate({}).path.name == "windlass"
-
-
-def test_ports_stay_below_those_that_clients_get() -> None:
-    found = {ports.pick() for _ in range(50)}
-    assert all(ports.LOWEST <= port < ports.HIGHEST for port in found)
-    assert ports.pick(found) not in found

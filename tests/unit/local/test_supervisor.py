@@ -33,6 +33,7 @@ class Scene:
         self.diary.touch()
         self.log = io.StringIO()
         self.said: list[str] = []
+        self.ports: list[ports.Port] = []
         self.supervisor = Supervisor(
             data=self.data,
             output=Output(self.log, "json", "debug", {}),
@@ -43,7 +44,8 @@ class Scene:
 
     def part(self, service: str, *options: str, instance: str = "") -> Part:
         instance = instance or f"{service}-1"
-        port = ports.pick()
+        self.ports.append(ports.pick())
+        port = self.ports[-1].number
         argv = [sys.executable, "-S", str(FAKE), str(port), instance, str(self.diary), *options]
         return Part(service, instance, Program(name=instance, argv=argv, environ=dict(os.environ), holds_input=True), port)
 
@@ -63,7 +65,11 @@ class Scene:
         async def nothing() -> None:
             return
 
-        await self.supervisor.run([], nothing, parts)
+        try:
+            await self.supervisor.run([], nothing, parts)
+        finally:
+            for port in self.ports:
+                port.release()
 
     @asynccontextmanager
     async def running(self, *parts: Part) -> AsyncIterator[None]:
