@@ -226,7 +226,7 @@ class Runner:
         subject = self._bus.subjects.report(word, shard_of(report.job, self._shards), self._worker)
         payload = self._message(report)
         if len(payload) > REPORT_MAX:
-            error = f"its result takes {len(payload)} bytes as JSON, more than a message of {REPORT_MAX} holds; write less to TORK_OUTPUT"
+            error = f"its result takes {len(payload)} bytes as JSON and {REPORT_MAX} are allowed; write less to TORK_OUTPUT"
             fence = {field: getattr(report, field) for field in ("job", "run", "task", "attempt", "worker")}
             self._report(key, FailTask(**fence, error=error))
             return
