@@ -17,6 +17,9 @@ import pytest
 from tests.support.stack import Up, up, wait_for, windlass
 from windlass.local.process import command_of
 
+together = pytest.mark.xdist_group("one up")
+"""For tests that share a stack: in one process, so that it is started once."""
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Up]:
@@ -25,6 +28,7 @@ def shared() -> Iterator[Up]:
         yield running
 
 
+@together
 def test_the_ready_line_says_where_it_is(shared: Up) -> None:
     expected = rf"windlass ready url=http://127\.0\.0\.1:\d+ data={re.escape(str(shared.path))} pid={shared.pid}"
     assert re.fullmatch(expected, shared.ready_line)
@@ -32,6 +36,7 @@ def test_the_ready_line_says_where_it_is(shared: Up) -> None:
         assert answer.status == 200
 
 
+@together
 def test_status_tells_people_and_programs(shared: Up) -> None:
     said = windlass("status", "--json", "--data", str(shared.path))
     state = json.loads(said.stdout)
@@ -50,6 +55,7 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     assert "coordinator-2" in table.stdout
 
 
+@together
 def test_everything_listens_on_loopback_only(shared: Up) -> None:
     ports = {service["url"].rpartition(":")[2] for service in shared.state["services"]}
     ports |= {str(shared.state["nats"]["port"]), str(shared.state["postgres"]["port"]), shared.url.rpartition(":")[2]}
@@ -63,11 +69,13 @@ def test_everything_listens_on_loopback_only(shared: Up) -> None:
     assert found == {"0100007F"}
 
 
+@together
 def test_env_gives_a_worker_no_database(shared: Up) -> None:
     said = windlass("env", "worker", "--data", str(shared.path)).stdout
     assert re.fullmatch(r"export WINDLASS_NATS_URL=nats://worker:\w+@127\.0\.0\.1:\d+\n", said)
 
 
+@together
 def test_env_gives_each_service_its_own_user_and_role(shared: Up) -> None:
     for service in ("gateway", "coordinator", "scheduler", "webhooks"):
         environ = shared.env(service)
@@ -78,6 +86,7 @@ def test_env_gives_each_service_its_own_user_and_role(shared: Up) -> None:
                 connection.execute("DELETE FROM windlass.events")
 
 
+@together
 def test_env_without_a_service_is_an_operators(shared: Up) -> None:
     environ = shared.env()
     assert environ["WINDLASS_ENDPOINT"] == shared.url
@@ -87,11 +96,13 @@ def test_env_without_a_service_is_an_operators(shared: Up) -> None:
     assert windlass("bus", "apply", environ=environ).returncode == 0
 
 
+@together
 def test_env_prints_lines_that_a_shell_takes(shared: Up) -> None:
     script = f'eval "$({sys.executable} -m windlass.cli env --data {shared.path})"; printf %s "$WINDLASS_ENDPOINT"'
     assert subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout == shared.url
 
 
+@together
 def test_a_second_up_says_that_one_runs_and_where(shared: Up) -> None:
     said = windlass("up", "--data", str(shared.path), "--port", "0")
     assert said.returncode == 1
