@@ -26,7 +26,7 @@ lint:
 # mypy, strict
 [group('check')]
 types:
-    uv run mypy
+    uv run mypy services shared tests docs benchmarks
 
 # which way imports point
 [group('check')]
@@ -41,6 +41,26 @@ test *ARGS:
 # all that CI runs, in its order
 [group('check')]
 check: lint types imports test
+
+# write the generated parts of the reference
+[group('docs')]
+docs:
+    uv run python docs/generate.py
+
+# fail if a generated part of the reference is out of date
+[group('docs')]
+verify-docs:
+    uv run python docs/generate.py --check
+
+# measure a fresh stack and append to benchmarks/results.jsonl
+[group('measure')]
+bench *ARGS:
+    uv run python benchmarks/run.py {{ ARGS }}
+
+# fail if a task costs much more CPU than the best on record for this machine
+[group('measure')]
+bench-check *ARGS:
+    uv run python benchmarks/run.py --check {{ ARGS }}
 
 # keep everything running in the foreground
 [group('run')]
