@@ -47,6 +47,10 @@ def test_no_path_of_one_machine_is_named() -> None:
     assert _found(PATHS) == []
 
 
+def test_only_ci_knows_how_an_engine_is_brought_up() -> None:
+    assert [file for file, text in texts() if "docker" + "-up" in text] == [".ci/run"]
+
+
 def test_there_is_no_lock_file() -> None:
     """Lock files hold the address of the registry that they were made with."""
     locks = {"uv.lock", "poetry.lock", "Pipfile.lock", "pdm.lock", "pylock.toml", "go.sum", "package-lock.json"}
