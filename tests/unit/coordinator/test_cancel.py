@@ -32,12 +32,12 @@ ROW = task_id()
 
 
 def test_cancelling_ends_the_job_and_the_task_that_runs() -> None:
-    outcome = given(*running(job())).when(CANCEL).then(job_cancelled(), cancelled(ROW, NOW))
+    outcome = given(*running(job())).when(CANCEL).then(cancelled(ROW, NOW), job_cancelled())
     assert outcome.work.to_stop == {ROW}
 
 
 def test_a_task_that_only_waits_is_cancelled_without_a_stop() -> None:
-    outcome = given(*queued(job())).when(CANCEL).then(job_cancelled(), cancelled(ROW, NOW))
+    outcome = given(*queued(job())).when(CANCEL).then(cancelled(ROW, NOW), job_cancelled())
     assert outcome.work.to_stop == set()
 
 
@@ -48,11 +48,11 @@ def test_a_job_between_two_slices_can_be_cancelled() -> None:
 def test_a_retry_that_waits_is_cancelled_and_the_failed_row_left_alone() -> None:
     again = job(task("a", retry=Retry(limit=1)))
     history = [*running(again), failed(ROW, "no"), dispatched(again.tasks[0], attempt=2, retries=1)]
-    given(*history).when(CANCEL).then(job_cancelled(), cancelled(task_id(1, 2), NOW))
+    given(*history).when(CANCEL).then(cancelled(task_id(1, 2), NOW), job_cancelled())
 
 
 def test_cancelling_twice_makes_nothing_new() -> None:
-    given(*running(job()), job_cancelled(THEN), cancelled(ROW)).when(CANCEL).then_nothing()
+    given(*running(job()), cancelled(ROW), job_cancelled(THEN)).when(CANCEL).then_nothing()
 
 
 @pytest.mark.parametrize("end", [[completed(ROW), job_completed(at=THEN)], [failed(ROW, "no"), job_failed("no", THEN)]])
@@ -62,3 +62,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(end: list[JobEvent]) -> None:
 
 def test_a_job_that_does_not_exist_cannot_be_cancelled() -> None:
     given().when(CANCEL).then_refused(NotFound, "job not found")
+
+
+def test_the_end_of_the_job_is_its_last_event() -> None:
+    assert given(*running(job())).when(CANCEL).events[-1] == job_cancelled()
