@@ -134,17 +134,21 @@ class Runner:
             await delivery.ack()
             return
         attempt = self._held[key] = Attempt(task)
+        self._foretell(task)
         try:
             order = await self._claim(attempt, delivery)
-            if order is None:
-                await delivery.nak()
-                return
-            await delivery.ack()
             if isinstance(order, RefuseTask):
+                await delivery.ack()
+                self._spool.drop(_name(task))
                 log.info("task_refused", job=task.job, task=task.task, attempt=task.attempt, why=order.why)
                 return
-            attempt.granted = True
-            report = await self._run(attempt)
+            if order is None:
+                await delivery.nak()
+                report: CompleteTask | FailTask = self._ended(attempt)  # the grant may be on record all the same
+            else:
+                await delivery.ack()
+                attempt.granted = True
+                report = await self._run(attempt)
         finally:
             del self._held[key]
         self._report(key, report)
@@ -209,7 +213,11 @@ class Runner:
             case Vanished():
                 return FailTask(**fence, error=_shortened(outcome.error), reason="lost")
             case Stopped():
-                return FailTask(**fence, error=_ENDINGS.get(attempt.why, "context canceled"), reason=attempt.why or "stopped")
+                return self._ended(attempt)
+
+    def _ended(self, attempt: Attempt) -> FailTask:
+        why = attempt.why or "stopped"
+        return FailTask(**self._fence(attempt.task), error=_ENDINGS[why], reason=why)
 
     def _progress(self, task: RunTask, value: float) -> None:
         report = ReportProgress(**self._fence(task), progress=value)
@@ -221,6 +229,12 @@ class Runner:
 
     # -- reports ----------------------------------------------------------------------------------------------------
 
+    def _foretell(self, task: RunTask) -> None:
+        """Leave word for whoever starts here after us: if we die, this attempt is lost. Its real outcome replaces it."""
+        report = FailTask(**self._fence(task), error="its worker was killed", reason="lost")
+        with suppress(OSError):  # then its lease has to run out
+            self._spool.keep(_name(task), self._subject("error", task), self._message(report))
+
     def _report(self, key: Key, report: CompleteTask | FailTask) -> None:
         word = "completed" if isinstance(report, CompleteTask) else "error"
         subject = self._bus.subjects.report(word, shard_of(report.job, self._shards), self._worker)
@@ -230,7 +244,7 @@ class Runner:
             fence = {field: getattr(report, field) for field in ("job", "run", "task", "attempt", "worker")}
             self._report(key, FailTask(**fence, error=error))
             return
-        name = f"{report.task}-{report.attempt}"
+        name = _name(report)
         try:
             self._spool.keep(name, subject, payload)
         except OSError as error:
@@ -331,6 +345,10 @@ class Runner:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _name(what: RunTask | CompleteTask | FailTask) -> str:
+    return f"{what.task}-{what.attempt}"
 
 
 def _shortened(error: str) -> str:
