@@ -34,3 +34,39 @@ def test_the_release_is_written_alike_in_both_places() -> None:
 
 def test_every_module_says_what_it_is_for() -> None:
     assert [name(path) for path in python() if not ast.get_docstring(tree(path))] == []
+
+
+# -- tests --------------------------------------------------------------------------------------------------------------
+
+NAP_S = 0.2
+"""Between two looks at a condition; longer is a wait for time to pass, and time passes differently elsewhere."""
+
+
+def test_tests_wait_for_a_condition_and_not_for_a_while() -> None:
+    found = [
+        f"{name(path)}:{node.lineno}"
+        for path in python(ROOT / "tests")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "sleep"
+        and isinstance(node.args[0], ast.Constant)
+        and isinstance(node.args[0].value, int | float)
+        and node.args[0].value > NAP_S
+    ]
+    assert found == []
+
+
+def test_nothing_is_replaced_behind_the_back_of_the_code() -> None:
+    """A double goes in through a seam, and a contract suite shows that it is equal to the real thing."""
+    forbidden = {"setattr", "setitem", "delattr", "patch", "MagicMock", "AsyncMock"}
+    found = [
+        f"{name(path)}:{node.lineno}"
+        for path in python(ROOT / "tests")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in forbidden
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("monkeypatch", "mock", "mocker")
+    ]
+    assert found == []
