@@ -38,6 +38,16 @@ imports:
 test *ARGS:
     uv run pytest {{ if ARGS == "" { "-n 3 --dist loadgroup" } else { ARGS } }}
 
+# the seams, each on its double and on the real servers and engines
+[group('check')]
+contract *ARGS:
+    uv run pytest tests/contract -n 3 --dist loadgroup {{ ARGS }}
+
+# the real command and real processes
+[group('check')]
+e2e *ARGS:
+    uv run pytest tests/e2e -n 3 --dist loadgroup {{ ARGS }}
+
 # all that CI runs, in its order
 [group('check')]
 check: lint types imports test
@@ -71,6 +81,11 @@ up *ARGS:
 [group('run')]
 run SERVICE *ARGS:
     uv run windlass {{ SERVICE }} {{ ARGS }}
+
+# bring a database to this release's format
+[group('run')]
+migrate *ARGS:
+    uv run windlass migrate {{ ARGS }}
 
 # run an example
 [group('run')]
