@@ -227,7 +227,7 @@ def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine
     The first signal sets the event that `serve` was given; a second, or the end of the grace period, ends the process at
     once. An error that starting again cannot mend is one line and exit code 78 under a supervisor, 1 elsewhere.
     """
-    logs.configure(service, settings.instance, settings.log_format)  # type: ignore[arg-type]  # checked when it was read
+    logs.configure(service, settings.instance, settings.log_format, settings.log_level)  # type: ignore[arg-type]  # checked when it was read
     supervised = "WINDLASS_SUPERVISED" in os.environ
 
     async def main() -> int:
