@@ -26,6 +26,10 @@ log = logs.get()
 PING_S = 5
 """A connection that answers no ping for two of these is dead."""
 RECONNECT_S = 0.25
+CONNECT_S = 5
+"""How long the first connection is tried for."""
+AGAIN_MAX_S = 5.0
+"""The longest pause until a step that failed after a reconnect is tried again."""
 ACK_TIMEOUT_S = 5.0
 PENDING_BYTES = 64 * 1024 * 1024
 """What may wait in the client while the server is away; beyond it publishing fails and callers try again."""
@@ -96,6 +100,8 @@ class Bus:
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._said = ""
+        self._steps: asyncio.Task[None] | None = None
         self._tokens = itertools.count()
         self._acks: dict[str, tuple[_Batch, int]] = {}
         self._answers: dict[str, asyncio.Future[bytes]] = {}
@@ -156,7 +162,10 @@ class Bus:
         )
 
     async def _on_error(self, error: Exception) -> None:
-        log.warning("bus_error", error=str(error) or type(error).__name__)
+        said = str(error) or type(error).__name__
+        if said != self._said:  # the library says the same four times a second while a server is away
+            self._said = said
+            log.warning("bus_error", error=said)
 
     async def _on_disconnect(self) -> None:
         if not self._closing:
@@ -164,7 +173,7 @@ class Bus:
 
     async def _on_reconnect(self) -> None:
         log.info("bus_reconnected")
-        self._spawn(self._tell())
+        self._came_back()
 
     async def _on_closed(self) -> None:
         if not self._closing:
@@ -179,23 +188,37 @@ class Bus:
                 log.warning("bus_unreachable", error=str(error) or type(error).__name__)
                 await asyncio.sleep(1)
             else:
-                await self._tell()
+                self._came_back()
                 return
 
-    async def _tell(self) -> None:
-        for listener in list(self._listeners):
-            try:
-                await listener()
-            except (WindlassError, nats.errors.Error, TimeoutError) as error:
-                log.warning("bus_reconnect_step_failed", error=str(error) or type(error).__name__)
+    def _came_back(self) -> None:
+        """Take the steps of a reconnect; those of the one before are given up if they are not through."""
+        self._said = ""
+        if self._steps is not None:
+            self._steps.cancel()
+        self._steps = self._spawn(self._tell())
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    async def _tell(self) -> None:
+        """Call every listener, in order, each until it succeeds: nobody else would do so before the next reconnect."""
+        for listener in list(self._listeners):
+            pause_s = 0.1
+            while listener in self._listeners:
+                try:
+                    await listener()
+                    break
+                except (WindlassError, nats.errors.Error, TimeoutError) as error:
+                    log.warning("bus_reconnect_step_failed", error=str(error) or type(error).__name__)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, AGAIN_MAX_S)
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def on_connected(self, listener: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Call `listener` after every reconnect; returns how to stop that."""
+        """Call `listener` after every reconnect, until it succeeds; returns how to stop that."""
         self._listeners.append(listener)
 
         def forget() -> None:
@@ -329,15 +352,14 @@ async def connect(url: str, service: str, instance: str, prefix: str = "") -> As
     """
     bus = Bus(url, service, instance, Subjects(prefix))
     try:
-        await bus._open()
+        async with asyncio.timeout(CONNECT_S):
+            await bus._open()
     except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
         bus._closing = True
         with suppress(nats.errors.Error, OSError):
             await bus._client.close()
-        place = url.rpartition("@")[2].removeprefix("nats://")
-        raise Misconfigured(
-            f"NATS at {place} does not answer ({error or type(error).__name__}); is it running? see WINDLASS_NATS_URL"
-        ) from error
+        place, reason = url.rpartition("@")[2].removeprefix("nats://"), bus._said or str(error) or type(error).__name__
+        raise Misconfigured(f"NATS at {place} does not answer ({reason}); is it running? see WINDLASS_NATS_URL") from error
     try:
         yield bus
     finally:
