@@ -62,7 +62,7 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
         case "worker":
             return Permissions(
                 [
-                    *[subjects.report(word, 0, "*").replace(".00.", ".*.") for word in REPORTS],
+                    *[f"{prefix}{word}.*.*" for word in REPORTS],
                     f"{prefix}logs.*.*.*",
                     subjects.heartbeat("*"),
                     *pull(names.tasks, "*"),
