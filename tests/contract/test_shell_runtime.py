@@ -227,7 +227,7 @@ async def test_tasks_of_a_killed_worker_die_with_it(tmp_path: Path) -> None:
     with worker:
         assert all(map(is_alive, pids))
         worker.kill()
-    await until(lambda: not any(map(is_alive, pids)), "the keeper's sweep")
+    await until(lambda: not any(map(is_alive, pids)) and os.listdir(tmp_path) == [], "the keeper's sweep")
 
 
 @linux

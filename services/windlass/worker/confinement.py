@@ -46,6 +46,7 @@ class Confinement:
         self._count = 0
         self._session = os.getsid(0)
         self._children = f"/proc/self/task/{os.getpid()}/children"
+        self._free: list[str] = []
         self.root: str | None = None
         self.held: dict[int, Confined] = {}
 
@@ -66,14 +67,27 @@ class Confinement:
     def confine(self) -> "Confined":
         """A place for one more task."""
         self._count += 1
-        group = None
-        if self.root is not None:
-            group = f"{self.root}/{GROUP}.{self._worker}.{self._start}.{self._count}"
-            try:
-                _make_group(group)
-            except OSError:
-                group = None
-        return Confined(self, f"{self.owner}:{self._count}", group)
+        return Confined(self, f"{self.owner}:{self._count}", self._free.pop() if self._free else self._new_group())
+
+    def _new_group(self) -> str | None:
+        if self.root is None:
+            return None
+        group = f"{self.root}/{GROUP}.{self._worker}.{self._start}.{self._count}"
+        try:
+            _make_group(group)
+        except OSError:
+            return None
+        return group
+
+    def take_back(self, group: str) -> None:
+        """Keep a control group for another task: removing one that was used costs half a millisecond."""
+        self._free.append(group)
+
+    def close(self) -> None:
+        """Remove the control groups."""
+        while self._free:
+            with contextlib.suppress(OSError):  # the next sweep takes it
+                os.rmdir(self._free.pop())
 
     def orphans(self, asker: "Confined") -> set[int]:
         """The living orphans that belong to a task; dead ones of any task are reaped on the way."""
@@ -165,9 +179,8 @@ class Confined:
     def release(self) -> None:
         """Forget a task whose processes are gone and reaped."""
         self._owner.held.pop(self.pid, None)
-        if self._group is not None:
-            with contextlib.suppress(OSError):  # the next sweep takes it
-                os.rmdir(self._group)
+        if self._group is not None and not group_members(self._group):
+            self._owner.take_back(self._group)
 
     def _living(self) -> set[int]:
         """Every living process but dead ones that only wait to be reaped."""

@@ -14,10 +14,10 @@ _SCRIPT = 'read _ && exit 0; exec "$@"'
 
 
 class Keeper:
-    """Watches over one start of one worker: `owner` is `<worker>:<start>`."""
+    """Watches over one start of one worker, `<worker>:<start>`; `folder` is where its tasks run, `root` their control groups'."""
 
-    def __init__(self, owner: str, root: str | None) -> None:
-        self._command = [sys.executable, "-I", "-m", "windlass.worker.leftovers", owner, *([root] if root else [])]
+    def __init__(self, owner: str, root: str | None, folder: str) -> None:
+        self._command = [sys.executable, "-I", "-m", "windlass.worker.leftovers", owner, root or "", folder]
         self._child: subprocess.Popen[bytes] | None = None
         self._pipe = -1
 

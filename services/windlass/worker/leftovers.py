@@ -7,6 +7,7 @@ own (`keeper.py`) does so through this module's command line as soon as the work
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -118,4 +119,6 @@ def sweep(owner: str, root: str | None) -> int:
 
 
 if __name__ == "__main__":
-    sweep(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    _, worker_start, groups_root, tasks_folder = sys.argv
+    sweep(worker_start, groups_root or None)
+    shutil.rmtree(tasks_folder, ignore_errors=True)

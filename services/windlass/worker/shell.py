@@ -75,7 +75,7 @@ class Shell:
         self._confinement.prepare()
         self._folder = self._own_folder()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._keeper = Keeper(self._confinement.owner, self._confinement.root)
+        self._keeper = Keeper(self._confinement.owner, self._confinement.root, self._folder)
         self._keeper.start()
 
     def _own_folder(self) -> str:
@@ -230,6 +230,7 @@ class Shell:
         if self._keeper is not None:
             self._keeper.stop()
             self._keeper = None
+        self._confinement.close()
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
