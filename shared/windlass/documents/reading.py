@@ -179,7 +179,7 @@ class _Filler:
         known = {**_fields_of(kind), **{name: (name, hint) for name, hint in extra.items()}}
         found: dict[str, Any] = {}
         if node.pairs is None:
-            self._mismatch(node, path or "the document", kind.__name__, "a mapping of fields")
+            self._mismatch(node, path.rstrip(".") or "the document", kind.__name__, "a mapping of fields")
             return found
         for key, pair in node.pairs.items():
             name, place = self._known(key, known), f"{path}{key}"

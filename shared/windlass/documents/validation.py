@@ -17,7 +17,7 @@ VAR_MAX = 64
 PRIORITY_MAX = 9
 RETRY_LIMIT_MAX = 10
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
-_ENV_NAME = re.compile(r"[^\s=\x00-\x1f\x7f-]?[^\s=\x00-\x1f\x7f]+")
+_ENV_NAME = re.compile(r"[^\s=\x00-\x1f\x7f-][^\s=\x00-\x1f\x7f]*")
 
 Refuse = Callable[[str, str, str], None]
 """Notes one failure: field, rule, remedy."""
@@ -74,7 +74,7 @@ def _check_task(task: Task, index: int, lines: list[str]) -> None:
     for name in task.env:
         if not _ENV_NAME.fullmatch(name):
             refuse("Env", "env", f"{name!r} cannot name a variable; use letters, digits and underscores")
-    if task.queue:
+    if task.queue and "{{" not in task.queue:  # a template's value is checked when it is known
         try:
             check_queue(task.queue)
         except Invalid as error:

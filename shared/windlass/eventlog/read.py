@@ -232,6 +232,8 @@ async def connect(dsn: str, schema: str = SCHEMA) -> AsyncIterator[Reader]:
         Misconfigured: no database answers there, or it needs another release or `windlass migrate`.
     """
     options = f"-c search_path={schema} -c timezone=UTC -c statement_timeout={int(READ_TIMEOUT_S * 1000)}"
+    # A statement prepared while the tables were small must not scan them when they have grown.
+    options += " -c enable_seqscan=off -c jit=off"
     pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
         dsn,
         kwargs={"autocommit": True, "connect_timeout": 5, "options": f"{options} -c default_transaction_read_only=on"},

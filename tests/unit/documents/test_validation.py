@@ -1,0 +1,102 @@
+"""The rules of a job, in the words of Tork's validator."""
+
+from typing import Any
+
+import pytest
+
+from windlass.documents.validation import check_job, check_wait
+from windlass.errors import Invalid
+from windlass.messages.jobs import Job, Retry, Task, Wait
+
+
+def lines(job: Job, *, has_tasks: bool = True) -> list[str]:
+    """Why a job is refused."""
+    with pytest.raises(Invalid) as refused:
+        check_job(job, has_tasks=has_tasks)
+    return str(refused.value).splitlines()
+
+
+def of(**fields: Any) -> Job:
+    """A job of one task with these fields."""
+    return Job(name="j", tasks=(Task(**{"name": "t", **fields}),))
+
+
+def failed(path: str, rule: str) -> str:
+    return f"Key: '{path}' Error:Field validation for '{path.rpartition('.')[2]}' failed on the '{rule}' tag: "
+
+
+@pytest.mark.parametrize(
+    ("job", "path", "rule"),
+    [
+        (Job(name="", tasks=(Task(name="t"),)), "Job.Name", "required"),
+        (Job(name="n" * 257, tasks=(Task(name="t"),)), "Job.Name", "max"),
+        (Job(name="j", tasks=()), "Job.Tasks", "min"),
+        (Job(name="j", tasks=(Task(name="t"),), output="hello world"), "Job.Output", "expr"),
+        (Job(name="j", tasks=(Task(name="t"), Task(name=""))), "Job.Tasks[1].Name", "required"),
+        (of(name="n" * 257), "Job.Tasks[0].Name", "max"),
+        (of(timeout="5"), "Job.Tasks[0].Timeout", "duration"),
+        (of(queue="x-1"), "Job.Tasks[0].Queue", "queue"),
+        (of(queue="jobs"), "Job.Tasks[0].Queue", "queue"),
+        (of(queue="a b"), "Job.Tasks[0].Queue", "queue"),
+        (of(queue="a.*"), "Job.Tasks[0].Queue", "queue"),
+        (of(retry=Retry(limit=11)), "Job.Tasks[0].Retry.Limit", "max"),
+        (of(retry=Retry(limit=0)), "Job.Tasks[0].Retry.Limit", "required"),
+        (of(retry=Retry(limit=-1)), "Job.Tasks[0].Retry.Limit", "min"),
+        (of(priority=10), "Job.Tasks[0].Priority", "max"),
+        (of(priority=-1), "Job.Tasks[0].Priority", "min"),
+        (of(var="v" * 65), "Job.Tasks[0].Var", "max"),
+        (of(image="-v"), "Job.Tasks[0].Image", "image"),
+        (of(image="a b"), "Job.Tasks[0].Image", "image"),
+        (of(image="i" * 257), "Job.Tasks[0].Image", "max"),
+        (of(env={"A=B": ""}), "Job.Tasks[0].Env", "env"),
+        (of(env={"": ""}), "Job.Tasks[0].Env", "env"),
+        (of(env={"-a": ""}), "Job.Tasks[0].Env", "env"),
+        (of(if_="{{ 1 + }}"), "Job.Tasks[0].If", "expr"),
+    ],
+)
+def test_a_broken_rule_is_one_line_with_the_remedy(job: Job, path: str, rule: str) -> None:
+    (line,) = lines(job)
+    assert line.startswith(failed(path, rule))
+    assert len(line) > len(failed(path, rule))
+
+
+def test_no_tasks_at_all_is_another_rule_than_an_empty_list() -> None:
+    assert lines(Job(name="j", tasks=()), has_tasks=False)[0].startswith(failed("Job.Tasks", "required"))
+
+
+def test_all_failures_are_told_in_the_order_of_the_document() -> None:
+    job = Job(name="", tasks=(Task(name="", priority=10), Task(name="t", timeout="x")))
+    assert [line.split("'")[1] for line in lines(job)] == [
+        "Job.Name",
+        "Job.Tasks[0].Name",
+        "Job.Tasks[0].Priority",
+        "Job.Tasks[1].Timeout",
+    ]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        of(timeout="-5s"),
+        of(timeout="1h30m"),
+        of(queue="gpu.large"),
+        of(queue="{{ inputs.queue }}"),
+        of(image="{{ inputs.image }}"),
+        of(image="registry.example:5000/team/image@sha256:0123456789abcdef"),
+        of(if_="{{ inputs.x == 'a' }}"),
+        of(if_="false"),
+        of(run="echo {{ not a template"),
+        of(env={"A_1": "x", "b.c": "y", "A": "{{ tasks.x }}"}),
+        of(name="ü" * 256, var="é" * 64, retry=Retry(limit=10), priority=9),
+        Job(name="j", tasks=(Task(name="t"),), output="done"),
+        Job(name="j", tasks=(Task(name="t"),), output="hello {{ tasks.x }}"),
+    ],
+)
+def test_what_tork_takes_is_taken(job: Job) -> None:
+    check_job(job)
+
+
+@pytest.mark.parametrize("timeout", ["", "5", "x"])
+def test_a_wait_needs_a_duration(timeout: str) -> None:
+    with pytest.raises(Invalid, match=r"^time: .*\(wait.timeout\)"):
+        check_wait(Wait(timeout=timeout))
