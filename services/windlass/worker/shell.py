@@ -10,7 +10,6 @@ import itertools
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -79,21 +78,22 @@ class Shell:
         self._keeper.start()
 
     def _own_folder(self) -> str:
-        """An empty directory of this worker, which only it may list; other users may pass when tasks run as one."""
-        above = self._settings.temp_dir or tempfile.gettempdir()
-        folder = os.path.join(os.path.abspath(above), f"windlass-shell-{self._settings.worker}-{os.getuid()}")
+        """A directory of this start, which only the worker may list; other users may pass when tasks run as one.
+
+        Those of earlier starts are removed. Each start has its own, as the keeper of the last one may still be at work.
+        """
+        above = os.path.abspath(self._settings.temp_dir or tempfile.gettempdir())
+        folder = os.path.join(above, f"windlass-shell.{self._confinement.owner.replace(':', '.')}")
         try:
-            with contextlib.suppress(FileExistsError):
-                os.makedirs(above, exist_ok=True)
-                os.mkdir(folder, 0o700)
-            found = os.lstat(folder)
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-                raise Misconfigured(f"{folder} is not a directory of this user; remove it")
+            os.makedirs(above, exist_ok=True)
+            for name in os.listdir(above):
+                path = os.path.join(above, name)
+                if name.startswith(f"windlass-shell.{self._settings.worker}.") and os.lstat(path).st_uid == os.geteuid():
+                    remove_tree(path)
+            os.mkdir(folder, 0o700)
             os.chmod(folder, 0o700 if self._settings.uid is None else 0o711)
         except OSError as error:
             raise Misconfigured(f"the directory {folder} for running tasks cannot be made: {error.strerror}") from error
-        for name in os.listdir(folder):
-            remove_tree(os.path.join(folder, name))
         return folder
 
     def refusal(self, task: RunTask) -> str | None:
