@@ -38,6 +38,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     shell_command: tuple[str, ...] = ("bash", "-c")
     shell_uid: int | None = None
     shell_gid: int | None = None
+    shell_control_groups: bool = False
     docker_host: str = ""
     docker_config: str = ""
     docker_exchange: str = "auto"
@@ -138,6 +139,7 @@ def _shell(settings: RuntimeSettings) -> Shell:
             command=settings.shell_command,
             uid=settings.shell_uid,
             gid=settings.shell_gid,
+            control_groups=settings.shell_control_groups,
         )
     )
 

@@ -5,13 +5,15 @@ Three means, together, since each alone has a hole:
 - The worker is a *subreaper* (Linux): a process whose parent has died becomes the worker's child, so a daemon cannot leave
   the tree. At the end of a task one read of a few microseconds shows whether such an orphan exists. Whose it is, its session
   tells, or the variable `MARK` that it inherited.
-- A *control group* per task, where the worker may make one (root, or a delegated directory; version 2 for its `cgroup.kill`,
-  else version 1). It also holds a process that left its session and wiped its environment. The shell enters it by itself
-  through an open file (`door`) before it runs anything; another program is put there right after its start, and what it
-  forks before that is held by the first means only.
+- A *control group* per task, if asked for and where the worker may make one (root, or a delegated directory; version 2 for
+  its `cgroup.kill`, else version 1). It also holds a process that left its session and wiped its environment. The shell
+  enters it by itself through an open file (`door`) before it runs anything; another program is put there right after its
+  start, and what it forks before that is held by the first means only. On a machine that is otherwise idle the kernel takes
+  10–20 ms to move a process, and holds up every fork meanwhile; so it is off unless switched on.
 - The *process group*, the only means on macOS: one call reaches all who did not leave it.
 
-On a machine without writable control groups, a process that changed its session *and* wiped its environment is out of reach.
+Without control groups, an orphan that changed its session *and* wiped its environment has no name. It is ended with the first
+task that ends while no other runs, since then it can be nobody else's.
 """
 
 import asyncio
@@ -40,8 +42,9 @@ log = get()
 class Confinement:
     """The hold of one worker on its tasks."""
 
-    def __init__(self, worker: str) -> None:
+    def __init__(self, worker: str, control_groups: bool = False) -> None:
         self._worker = worker
+        self._control_groups = control_groups
         self._start = secrets.token_hex(4)
         self._count = 0
         self._session = os.getsid(0)
@@ -59,7 +62,8 @@ class Confinement:
         """Become the parent of orphans, find a place for control groups, end what an earlier start left."""
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-            self.root = next((root for root in _candidates() if _works(root, f"{root}/{GROUP}.{self._worker}.probe")), None)
+            if self._control_groups:
+                self.root = next((root for root in _candidates() if _works(root, f"{root}/{GROUP}.{self._worker}.probe")), None)
         killed = leftovers.sweep(self._worker, self.root)
         if killed:
             log.warning("leftovers_killed", worker=self._worker, processes=killed)
@@ -92,13 +96,14 @@ class Confinement:
     def orphans(self, asker: "Confined") -> set[int]:
         """The living orphans that belong to a task; dead ones of any task are reaped on the way."""
         found: set[int] = set()
+        is_alone = self.held.keys() <= {asker.pid}
         for pid in self._adopted():
             if (seen := _stat(pid)) is None or seen.session == self._session:
                 continue
             if seen.state in "ZX":
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-            elif seen.session == asker.pid or carries(pid, asker.mark):
+            elif is_alone or seen.session == asker.pid or carries(pid, asker.mark):
                 found.add(pid)
         return found
 

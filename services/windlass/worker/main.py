@@ -58,6 +58,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 instance=worker,
                 concurrency=sum(settings.queues.values()),
                 docker_host=settings.docker_host,
+                shell_control_groups=settings.control_groups,
             ),
         )
         await runtime.prepare()

@@ -22,6 +22,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queues: dict[str, int]
     spool: Path
     docker_host: str
+    control_groups: bool
 
     @classmethod
     def load(
@@ -49,7 +50,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             queues=_queues(queues) or _queues_of(environ) or DEFAULT_QUEUES,
             spool=Path(spool),
             docker_host=environ.get("DOCKER_HOST", ""),
+            control_groups=_switch(lookup(environ, "SHELL_CONTROL_GROUPS", default="off")),
         )
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise Misconfigured(f"WINDLASS_SHELL_CONTROL_GROUPS is {text!r}; it is on or off")
+    return text == "on"
 
 
 def _slots(text: str, where: str) -> int:

@@ -42,6 +42,7 @@ class ShellSettings(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ("bash", "-c")
     uid: int | None = None
     gid: int | None = None
+    control_groups: bool = False
 
 
 class Shell:
@@ -50,7 +51,7 @@ class Shell:
     def __init__(self, settings: ShellSettings) -> None:
         self._settings = settings
         self._lock = NameLock(settings.worker, "shell")
-        self._confinement = Confinement(settings.worker)
+        self._confinement = Confinement(settings.worker, settings.control_groups)
         self._keeper: Keeper | None = None
         self._folder = ""
         self._program = ""
