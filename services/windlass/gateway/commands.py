@@ -44,9 +44,9 @@ class Unknown(Unavailable):
 class Commands:
     """Sends commands and waits for their answers."""
 
-    def __init__(self, bus: Bus, clock: Clock, shards: int, timeout_s: float) -> None:
-        self._bus, self._clock = bus, clock
-        self._shards, self._timeout_s = shards, timeout_s
+    def __init__(self, bus: Bus, clock: Clock, shards: int, timeout_s: float, patience_s: float = PATIENCE_S) -> None:
+        self._bus, self._clock, self._shards = bus, clock, shards
+        self._timeout_s, self._patience_s = timeout_s, patience_s
         self._subjects = [bus.subjects.jobs(shard) for shard in range(shards)]
         self._waiting = 0
 
@@ -95,7 +95,7 @@ class Commands:
         """The first answer; each sending has an inbox of its own, since a new connection has a new one."""
         loop = asyncio.get_running_loop()
         subject = self._subjects[ids.shard_of(job, self._shards)]
-        deadline, patience, hint = loop.time() + self._timeout_s, PATIENCE_S, ""
+        deadline, patience, hint = loop.time() + self._timeout_s, self._patience_s, ""
         at, sendings = self._clock.now(), 0
         while (left := deadline - loop.time()) > 0:
             inbox, future = self._bus.expect()
@@ -119,7 +119,7 @@ class Commands:
     async def _again(self, subject: str, payload: bytes) -> str:
         """Publish with the broker's ack; what it said if it did not take the message."""
         try:
-            await self._bus.publish(subject, payload, timeout_s=PATIENCE_S)
+            await self._bus.publish(subject, payload, timeout_s=self._patience_s)
         except WindlassError as error:
             return f" ({error})"
         return ""

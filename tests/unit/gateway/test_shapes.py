@@ -1,0 +1,114 @@
+"""Rows to answers: absent keys where there is nothing to say."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.gateway.replies import render
+from windlass.gateway.shapes import job_view, log_part, node_view, summary, task_view
+from windlass.messages.jobs import Job, Retry, Task
+
+AT = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
+
+
+def shown(value: object) -> dict[str, object]:
+    """What a client sees."""
+    found = msgspec.json.decode(render(value))
+    assert isinstance(found, dict)
+    return found
+
+
+def job_row(definition: Job, **fields: object) -> JobRow:
+    usual = {
+        "id": "a" * 32,
+        "state": "PENDING",
+        "definition": msgspec.Raw(msgspec.json.encode(definition)),
+        "created_by": "guest",
+        "position": 0,
+        "task_count": len(definition.tasks),
+        "progress": float("0"),
+        "created_at": AT,
+        "started_at": None,
+        "completed_at": None,
+        "failed_at": None,
+        "result": "",
+        "error": "",
+    }
+    return JobRow(**{**usual, **fields})  # type: ignore[arg-type]  # columns by name
+
+
+def task_row(definition: Task, **fields: object) -> TaskRow:
+    usual = {
+        "id": "b" * 32,
+        "job": "a" * 32,
+        "position": 1,
+        "state": "SCHEDULED",
+        "definition": msgspec.Raw(msgspec.json.encode(definition)),
+        "queue": "default",
+        "worker": "",
+        "attempt": 1,
+        "retries": 0,
+        "redelivered": 0,
+        "progress": float("0"),
+        "created_at": AT,
+        "scheduled_at": AT,
+        "started_at": None,
+        "completed_at": None,
+        "failed_at": None,
+        "result": "",
+        "error": "",
+    }
+    return TaskRow(**{**usual, **fields})  # type: ignore[arg-type]  # columns by name
+
+
+def test_a_summary_says_only_what_there_is() -> None:
+    assert shown(summary(job_row(Job(name="j", tasks=(Task(name="t"),))))) == {
+        "id": "a" * 32,
+        "createdBy": {"username": "guest"},
+        "name": "j",
+        "state": "PENDING",
+        "createdAt": "2026-03-01T12:00:00.000005Z",
+        "position": 0,
+        "taskCount": 1,
+    }
+
+
+def test_a_whole_job_has_its_definition_and_its_execution() -> None:
+    definition = Job(name="j", inputs={"a": "b"}, output="x", tasks=(Task(name="t", run="echo {{ x }}", if_="true"),))
+    row = job_row(definition, state="COMPLETED", result="r", progress=100.0, completed_at=AT, position=2)
+    found = shown(job_view(WholeJob(row, [task_row(Task(name="t"), result="v")], {"x": "v"})))
+    assert found["tasks"] == [{"name": "t", "run": "echo {{ x }}", "if": "true"}]
+    assert found["context"] == {"job": {"id": "a" * 32, "name": "j"}, "inputs": {"a": "b"}, "tasks": {"x": "v"}}
+    assert (found["result"], found["output"], found["progress"]) == ("r", "x", 100)
+    assert found["execution"] == [shown(task_view(task_row(Task(name="t"), result="v")))]
+
+
+def test_a_job_without_rows_still_has_its_lists_and_its_context() -> None:
+    found = shown(job_view(WholeJob(job_row(Job(name="j", tasks=(Task(name="t"),))), [], {})))
+    assert found["execution"] == []
+    assert found["context"] == {"job": {"id": "a" * 32, "name": "j"}}
+
+
+def test_a_task_shows_its_retries_and_its_node() -> None:
+    found = shown(task_view(task_row(Task(name="t", retry=Retry(limit=3)), retries=2, worker="w", redelivered=1)))
+    assert (found["retry"], found["nodeId"], found["redelivered"]) == ({"limit": 3, "attempts": 2}, "w", 1)
+
+
+def test_parts_of_output_have_ids_of_their_own() -> None:
+    parts = [shown(log_part(LogRow("b" * 32, attempt, number, "x", AT))) for attempt in (1, 2) for number in (1, 2)]
+    assert len({str(part["id"]) for part in parts}) == 4
+    assert [part["number"] for part in parts] == [1, 2, 1, 2]
+
+
+def test_a_silent_node_is_offline_but_one_that_said_down_stays_down() -> None:
+    def status(said: str, silence_s: float) -> str:
+        row = NodeRow("w", "n", "worker", "h", "1", 0, said, 0.0, 0, AT, AT)
+        return node_view(row, AT + timedelta(seconds=silence_s), 60).status
+
+    assert [status("UP", 10), status("UP", 61), status("DOWN", 61)] == ["UP", "OFFLINE", "DOWN"]
+
+
+def test_only_a_worker_has_a_queue_of_its_own() -> None:
+    rows = [NodeRow("w", "n", service, "h", "1", 0, "UP", 0.0, 0, AT, AT) for service in ("worker", "coordinator")]
+    assert [node_view(row, AT, 60).queue for row in rows] == ["x-w", ""]
