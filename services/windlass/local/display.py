@@ -71,7 +71,7 @@ class Display:
         """A task is not taken by a worker."""
         self._task(task.name, self._paint(_YELLOW, harmless(text)))
         for line in more:
-            self._task(task.name, f"  {harmless(line)}")
+            self._write(f"    {harmless(line)}")
 
     def finished(self, task: Task) -> None:
         """A task has ended."""

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import os
 import secrets
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -35,7 +36,10 @@ class BadFile(Invalid):
     """The file, or what the options add to it, is no job; one line for each thing that is wrong."""
 
     def __init__(self, name: str, problem: str) -> None:
-        super().__init__("\n".join(f"{name}: {line}" for line in problem.splitlines() if line.strip()))
+        lines = [line.strip() for line in problem.splitlines() if line.strip()]
+        # A heading that only says that lines follow is for a single message; here each line stands for itself.
+        told = lines[1:] if len(lines) > 1 and lines[0].endswith(":") else lines
+        super().__init__("\n".join(f"{name}: {line}" for line in told))
 
 
 def _input(text: str) -> tuple[str, str]:
@@ -118,12 +122,12 @@ def _bytes(file: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the job runs; `stack` is None for an installation elsewhere, `data` the directory of one here."""
+    """Where the job runs; `stack` is None for an installation elsewhere, `join` precedes the command of one more worker there."""
 
     client: Client
     environ: Mapping[str, str]
     stack: stacks.Stack | None
-    data: str | None
+    join: str
 
 
 class Run:
@@ -160,13 +164,14 @@ class Run:
         """The installation that the environment names, else a stack of this machine."""
         endpoint = self._environ.get("WINDLASS_ENDPOINT", "")
         if endpoint and not self._args.data and not self._environ.get("WINDLASS_DATA"):
-            yield Place(Client(endpoint), self._environ, None, None)
+            yield Place(Client(endpoint), self._environ, None, "")
             return
         data = locate(self._environ, self._args.data)
         if data.holder() is None:
             self._display.note(f"starting windlass in {data.path}")
         async with stacks.use(self._environ, self._args.data) as stack:
-            yield Place(Client(stack.url), stack.environ, stack, str(stack.data.path))
+            option = "" if data.path == locate({}).path else f" --data {shlex.quote(str(data.path))}"
+            yield Place(Client(stack.url), stack.environ, stack, f'eval "$(windlass env worker{option})"; ')
 
     async def _submit(self, place: Place) -> int:
         from windlass.local.watch import Watch, listening  # see `run`
@@ -177,7 +182,7 @@ class Run:
             if self._args.detach:
                 return await self._leave(place, job, answer)
             self._display.submitted(job)
-            ended, whole = await Watch(place.client, ear, self._display, job, place.data).until_end(self._cancel)
+            ended, whole = await Watch(place.client, ear, self._display, job, place.join).until_end(self._cancel)
         return self._tell(ended, whole)
 
     async def _send(self, place: Place) -> tuple[Job, bytes]:
@@ -190,7 +195,7 @@ class Run:
         """Say how it went; returns the exit code."""
         self._display.ended(ended)
         if self._args.json:
-            _say(msgspec.json.format(whole.strip(), indent=2 if sys.stdout.isatty() else 0), sys.stdout)
+            _say(msgspec.json.format(whole.strip(), indent=2) if sys.stdout.isatty() else whole, sys.stdout)
         elif ended.result:
             _say(harmless_result(ended.result, sys.stdout.isatty()).encode(errors="replace"), sys.stdout)
         if self._signal:
@@ -214,7 +219,9 @@ class Run:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup has its way
+            numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self._on_signal, number, task)
         try:

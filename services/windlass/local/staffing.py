@@ -46,14 +46,14 @@ async def _beats(bus: Bus) -> list[NodeBeat]:
     return found
 
 
-def advice(queue: str, number: int, data: str | None) -> list[str]:
-    """What to tell about a task that waits in a queue with so many slots; `data` is the directory of a stack of this machine."""
+def advice(queue: str, number: int, join: str) -> list[str]:
+    """What to tell about a task that waits in a queue with so many slots; `join` precedes the command of one more worker."""
     if number:
         return [f"waits in queue {queue}: {'its only slot is' if number == 1 else f'all its {number} slots are'} taken"]
-    option = f" --data {shlex.quote(data)}" if data else ""
-    serve = f"windlass worker --queue {shlex.quote(f'{queue}:1')}"
-    join = f'eval "$(windlass env worker{option})"; {serve}' if data else f"{serve}, with the variables of this installation"
-    lines = [f"waits: no worker serves queue {queue}. Start one in another terminal, and the task runs:", join]
+    lines = [
+        f"waits: no worker serves queue {queue}. It runs as soon as one does; in another terminal:",
+        f"{join}windlass worker --runtime auto --queue {shlex.quote(f'{queue}:1')}",
+    ]
     if queue != DEFAULT_QUEUE:
-        lines.append("or name another queue in the task; Ctrl-C cancels the job")
+        lines.append("Or cancel the job with Ctrl-C and give the task another queue.")
     return lines

@@ -117,8 +117,8 @@ async def listening(environ: Mapping[str, str]) -> AsyncIterator[Ear]:
 class Watch:
     """One job, from its submission to its end."""
 
-    def __init__(self, client: Client, ear: Ear, display: Display, job: Job, data: str | None) -> None:
-        self._client, self._ear, self._display, self._job, self._data = client, ear, display, job, data
+    def __init__(self, client: Client, ear: Ear, display: Display, job: Job, join: str) -> None:
+        self._client, self._ear, self._display, self._job, self._join = client, ear, display, job, join
         self._transcript = Transcript()
         self._names: dict[str, str] = {}
         self._started: dict[str, int] = {}
@@ -234,7 +234,7 @@ class Watch:
                 found = await staffing.slots(self._ear.bus, self._client)
             except WindlassError:
                 return
-            lines = staffing.advice(queue, found.get(queue, 0), self._data)
+            lines = staffing.advice(queue, found.get(queue, 0), self._join)
         if self._waiting.get(task.id) is not None and self._advised.get(task.id) != lines:
             self._advised[task.id] = lines
             self._display.waiting(task, *lines)
