@@ -137,9 +137,7 @@ def _typed(kind: str, value: Any, data: Mapping[str, Any]) -> Value:
         case "[][2]interface {}":
             return PairArray(map(decode, value))
         case "time.Time":
-            zone = location(data["zone"]) if data.get("zone") else None
-            time = parsed(value, RFC3339)
-            return time if zone is None else Time(time.ns, zone)
+            return _seen_from(parsed(value, RFC3339), data.get("zone", ""))
         case "time.Duration":
             return Duration(value)
         case "time.Month":
@@ -154,8 +152,18 @@ def _typed(kind: str, value: Any, data: Mapping[str, Any]) -> Value:
     if kind.startswith("[]"):
         return AbsentArray() if value is None else decode(value)
     if kind.startswith("map["):
-        return KeyedMap((decode(key), decode(item)) for key, item in value)
+        return KeyedMap((decode(key), decode(item)) for key, item in value or ())
     raise ValueError(f"unknown $type {kind}")
+
+
+def _seen_from(time: Time, zone: str) -> Time:
+    """The time in a zone of the database, which may have an offset that the text could not show to the second."""
+    try:
+        place = location(zone) if zone else time.location
+    except RunError:  # a made-up zone, known by its abbreviation only
+        return time
+    shown = Time.at(*time.civil[:7], place)
+    return shown if formatted(shown, RFC3339_NANO) == formatted(time, RFC3339_NANO) else time
 
 
 def _member(key: str) -> str:
@@ -201,7 +209,7 @@ def agree(want: Value, got: Value, unordered: bool = False) -> bool:
     if isinstance(want, Location) and isinstance(got, Location):
         return want.name == got.name
     if isinstance(want, Time) and isinstance(got, Time):
-        return want.ns == got.ns and formatted(want, RFC3339_NANO) == formatted(got, RFC3339_NANO)
+        return formatted(want, RFC3339_NANO) == formatted(got, RFC3339_NANO)
     families: tuple[type, ...] = (int, str, bytes)
     kinds = [next((family for family in families if isinstance(value, family)), type(value)) for value in (want, got)]
     return kinds[0] is kinds[1] and want == got
@@ -225,7 +233,7 @@ _MODES: dict[str, Callable[[str, Environment], Value]] = {
 
 
 def verdict(case: Case) -> str | None:
-    """What came instead of what was wanted; None if it was that. Raises `KeyError` for an unknown mode."""
+    """What came instead of what was wanted; None if it was that."""
     fields, mode = case.fields, case.fields["mode"]
     run = _MODES[mode]
     values = decode(case.environment)
@@ -266,17 +274,19 @@ def main(paths: list[str]) -> int:
     passed = failed = 0
     for path in paths:
         for case in cases(Path(path)):
-            try:
-                wrong = verdict(case)
-            except KeyError:
-                print(f"{case.place} has the unknown mode {case.fields.get('mode')!r}")
-                failed += 1
-                continue
+            wrong: str | None
+            if case.fields.get("mode") in _MODES:
+                try:
+                    wrong = verdict(case)
+                except Exception as error:  # noqa: BLE001  a third kind of exception fails the case, not the run
+                    wrong = f"{type(error).__name__}: {error}"
+            else:
+                wrong = f"the unknown mode {case.fields.get('mode')!r}"
             if wrong is None:
                 passed += 1
             else:
                 failed += 1
-                print(f"{case.place} {case.fields['expr']!r} want {case.wanted} got {wrong}")
+                print(f"{case.place} {case.fields.get('expr')!r} want {case.wanted} got {wrong}")
     print(f"{passed} passed, {failed} failed")
     return 0 if passed and not failed else 1
 

@@ -172,6 +172,8 @@ class Build:
         if literal and type(right_node.value) is int and right_node.value > 0:  # type: ignore[attr-defined]
             constant: int = right_node.value  # type: ignore[attr-defined]
             if isinstance(left_node, nodes.Pointer):
+                if operator == "%":
+                    return _remainder_slot(slow, left_node.slot, constant, position)
                 return _quick_slot(quick, slow, left_node.slot, constant, position)
             return _quick_constant(quick, slow, left, constant, position)
 
@@ -600,6 +602,20 @@ def _quick_slot(quick: Callable[[int, int], Any], slow: Any, slot: int, constant
             result = quick(value, constant)
             if result <= MAX_INT:
                 return result
+        try:
+            return slow(frame, value, constant)
+        except RunError as error:
+            _place(error, position)
+            raise
+
+    return run
+
+
+def _remainder_slot(slow: Any, slot: int, constant: int, position: int) -> Closure:
+    def run(frame: Frame) -> Value:
+        value = frame[slot]
+        if type(value) is int and value >= 0:
+            return value % constant
         try:
             return slow(frame, value, constant)
         except RunError as error:

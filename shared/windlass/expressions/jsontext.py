@@ -20,7 +20,7 @@ from windlass.expressions.values import (
     well_formed,
 )
 
-_ESCAPED = re.compile(r'["\\\x00-\x1f<>&\u2028\u2029]')
+_ESCAPED = re.compile(r'["\\\x00-\x1f<>&\u2028\u2029\ud800-\udfff]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -69,8 +69,12 @@ def to_json(frame: Frame, value: Value) -> str:
 
 
 def _string(value: str) -> str:
-    escaped = _ESCAPED.sub(lambda match: _SHORT.get(match[0]) or f"\\u{ord(match[0]):04x}", well_formed(value))
-    return f'"{escaped}"'
+    return f'"{_ESCAPED.sub(_escape, value)}"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or f"\\u{0xFFFD if code >= 0xD800 else code:04x}"
 
 
 def _write(frame: Frame, value: Value, line: str, parts: list[str]) -> None:

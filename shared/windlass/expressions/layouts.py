@@ -5,6 +5,7 @@ from functools import lru_cache
 
 from windlass.expressions.errors import RunError
 from windlass.expressions.moments import (
+    LOCAL,
     MONTHS,
     SECOND,
     UTC_LOCATION,
@@ -172,7 +173,7 @@ class _Reader:
         return int(digits[:9].ljust(9, "0"))
 
 
-def parsed(text: str, layout: str, zone: Location | None = None, local: Location = UTC_LOCATION) -> Time:
+def parsed(text: str, layout: str, zone: Location | None = None, local: Location = LOCAL) -> Time:
     """The time that the text shows, in the zone unless the text names another; raises `RunError` if it does not fit."""
     try:
         if len(text) > LONGEST or len(layout) > LONGEST:
@@ -301,7 +302,7 @@ def _parsed(text: str, layout: str, default: Location, local: Location) -> Time:
         if known is not None:
             return Time(shown.ns - known * SECOND, local)
         hours = int(abbreviation[3:]) if abbreviation.startswith("GMT") and len(abbreviation) > 3 else 0
-        return Time(shown.ns - hours * 3600 * SECOND, Location(abbreviation, hours * 3600))
+        return Time(shown.ns, Location(abbreviation, hours * 3600))  # the clock is not set back, in Go either
     return Time.at(*clock, default)
 
 

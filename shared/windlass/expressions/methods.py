@@ -8,6 +8,9 @@ from windlass.expressions.errors import RunError
 from windlass.expressions.layouts import DEFAULT_LAYOUT, RFC3339_NANO, formatted
 from windlass.expressions.moments import (
     DAY_S,
+    HOUR,
+    LOCAL,
+    MINUTE,
     SECOND,
     UTC_LOCATION,
     ZERO_TIME,
@@ -97,7 +100,7 @@ def _rfc3339(time: Time) -> str:
 def _go_string(time: Time) -> str:
     now = time.civil
     month = str(Month(now.month))
-    zone = "time.UTC" if time.location.name == "UTC" else f'time.Location("{time.location.name}")'
+    zone = f"time.{time.location.name}" if time.location.name in ("UTC", "Local") else f'time.Location("{time.location.name}")'
     parts = f"{now.year}, time.{month}, {now.day}, {now.hour}, {now.minute}, {now.second}, {now.nanosecond}"
     return f"time.Date({parts}, {zone})"
 
@@ -121,8 +124,15 @@ def _toward_zero(ns: int, size: int) -> Int64:
     return Int64(abs(ns) // size * (1 if ns >= 0 else -1))
 
 
+def _count(ns: int, unit: int) -> float:
+    """How many units, whole ones first, so that the last digit is Go's."""
+    whole, rest = divmod(abs(ns), unit)
+    count = whole + rest / unit
+    return count if ns >= 0 else -count
+
+
 def _local(time: Time) -> Time:
-    return Time(time.ns, UTC_LOCATION)
+    return Time(time.ns, LOCAL)
 
 
 def _field(name: str) -> Method:
@@ -171,9 +181,9 @@ METHODS: dict[str, dict[str, Method]] = {
         "Clock": Method((), INT, lambda time: time.civil.hour, hidden=True),
     },
     "duration": {
-        "Hours": Method((), FLOAT, lambda value: value.ns / (3600 * SECOND)),
-        "Minutes": Method((), FLOAT, lambda value: value.ns / (60 * SECOND)),
-        "Seconds": Method((), FLOAT, lambda value: value.ns / SECOND),
+        "Hours": Method((), FLOAT, lambda value: _count(value.ns, HOUR)),
+        "Minutes": Method((), FLOAT, lambda value: _count(value.ns, MINUTE)),
+        "Seconds": Method((), FLOAT, lambda value: _count(value.ns, SECOND)),
         "Milliseconds": Method((), INT64, lambda value: _toward_zero(value.ns, 10**6)),
         "Microseconds": Method((), INT64, lambda value: _toward_zero(value.ns, 10**3)),
         "Nanoseconds": Method((), INT64, lambda value: Int64(value.ns)),

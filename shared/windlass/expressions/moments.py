@@ -132,10 +132,11 @@ class Location:
 def _abbreviations(location: Location) -> tuple[Offset, ...]:
     """Every offset the zone has had, oldest first, as far as a look at each half year tells."""
     half_years = range(-2_840_140_800, 2_145_916_800, 182 * DAY_S + 43_200)
-    return tuple(dict.fromkeys(location.at(seconds) for seconds in half_years))
+    return tuple(dict.fromkeys(location.at(seconds) for seconds in (_FIRST_S, *half_years)))
 
 
 UTC_LOCATION = Location("UTC")
+LOCAL = Location("Local", abbreviation="UTC")  # the same on every machine: a job does not depend on where it runs
 
 
 @lru_cache(maxsize=256)
@@ -143,8 +144,8 @@ def location(name: str) -> Location:
     """The zone of this name in the zone database; raises `RunError` if there is none."""
     if name in ("", "UTC"):
         return UTC_LOCATION
-    if name == "Local":  # where a job runs is nobody's business: everywhere the same
-        return Location("Local", abbreviation="UTC")
+    if name == "Local":
+        return LOCAL
     if ".." not in name and name[0] not in "/\\" and name.isascii() and "\0" not in name:
         try:
             return Location(name, zone=ZoneInfo(name))

@@ -6,8 +6,8 @@ from typing import Any
 
 from windlass.expressions.errors import RunError
 from windlass.expressions.limits import Frame, grow, spend, write
-from windlass.expressions.methods import clamped, member
-from windlass.expressions.moments import Duration, Location, Time
+from windlass.expressions.methods import Bound, clamped, member
+from windlass.expressions.moments import Duration, Location, Named, Time
 from windlass.expressions.powers import power
 from windlass.expressions.regexps import found, pattern
 from windlass.expressions.types import CLASSES, name_of
@@ -213,6 +213,8 @@ def same(frame: Frame, left: Value, right: Value) -> bool:
         return len(left) == len(right) and all(
             (other := right.get(key, missing)) is not missing and same(frame, one, other) for key, one in left.items()
         )
+    if isinstance(left, Bound):
+        return False
     if isinstance(left, Struct):
         return all(same(frame, left.member(name), right.member(name)) for name in left.members)
     return bool(left == right)
@@ -245,7 +247,7 @@ def contains(frame: Frame, item: Value, whole: Value) -> bool:
 
 def hashable(key: Value) -> Value:
     """A key for a map that takes any; arrays and maps will not do."""
-    if isinstance(key, list | dict | KeyedMap | Struct | bytes | Function):
+    if isinstance(key, list | dict | KeyedMap | Struct | bytes | Function | Bound):
         raise RunError(f"runtime error: hash of unhashable type {name_of(key)}")
     return key
 
@@ -285,7 +287,9 @@ def negative(value: Value) -> Value:
             return wrap(-value)
         if isinstance(value, float):
             return Float32(-value) if type(value) is Float32 else -float(value)
-        return type(value)(-value)
+        bits = 1 << type(value).bits
+        result = -int(value) % bits
+        return type(value)(result - bits if type(value).signed and result >= bits >> 1 else result)
     raise RunError(f"invalid operation: - {name_of(value)}")
 
 
@@ -330,9 +334,11 @@ def get(base: Value, key: Value) -> Value:
         at = whole(key)
         length = len(to_bytes(base) if isinstance(base, str) else base)
         return fetch(base, at) if -length <= at < length else None
-    if isinstance(base, Struct):
-        return base.member(key) if key in base.members else None
-    return member(base, key)
+    if isinstance(base, Struct | Time | Duration | Location | Named):
+        if not isinstance(key, str):
+            raise converted(key, "string")
+        return base.member(key) if isinstance(base, Struct) and key in base.members else member(base, key)
+    return None
 
 
 def sliced(frame: Frame, base: Value, start: Value, stop: Value) -> Value:

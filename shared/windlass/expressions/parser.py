@@ -256,6 +256,8 @@ class _Parser:
             return self.postfix(self.builtin(name, position, []))
         if self._predicates and kind == POINTER:
             self.next()
+            if not text and self.kind == NAME:
+                _, text, _ = self.expect(NAME)
             return self.postfix(nodes.Pointer(position, text))
         if self._predicates and kind == ".":
             return self.postfix(nodes.Pointer(position, ""))
@@ -351,13 +353,12 @@ class _Parser:
         if builtin.predicate is None:
             return nodes.Builtin(position, name, arguments + self.listed(")"))
         least, most = builtin.predicate
-        while len(arguments) < most:
-            if self.kind == ")":
-                break
+        more = self.kind != ")"
+        while more and len(arguments) < most:
             arguments.append(self.predicate() if len(arguments) == 1 else self.expression(0))
-            if self.kind != ",":
-                break
-            self.next()
+            more = self.kind == ","
+            if more:
+                self.next()
         if len(arguments) < least:
             raise CompileError(f"expected at least {most} arguments", self.tokens[self.at][2])
         self.expect(")")

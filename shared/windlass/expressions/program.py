@@ -1,9 +1,10 @@
 """Expressions made ready to run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Any
 
 from windlass.expressions import folding
+from windlass.expressions.builtins import BUILTINS
 from windlass.expressions.checker import Check
 from windlass.expressions.errors import CompileError, ExpressionError, RunError
 from windlass.expressions.evaluation import Build, Closure
@@ -12,7 +13,7 @@ from windlass.expressions.nodes import Node
 from windlass.expressions.parser import parse
 from windlass.expressions.text import text
 from windlass.expressions.types import type_of
-from windlass.expressions.values import Function, IntArray, KeyedMap, Struct, Value
+from windlass.expressions.values import Function, KeyedMap, Struct, Value
 
 Names = Mapping[str, Value]
 
@@ -112,9 +113,9 @@ class Program:
         except TypeError as problem:
             raise CompileError(str(problem)) from None
         functions = {name: type(value) for name, value in names.items() if isinstance(value, Function)}
-        return self._build(Check(types, functions), self._tree(names))
+        return self._build(Check(types, functions), self._tree(names.keys() & BUILTINS.keys()))
 
-    def _tree(self, overridden: Names | tuple[()]) -> Node:
+    def _tree(self, overridden: Set[str]) -> Node:
         """A tree of its own for each check, which writes on it. The first one is there already."""
         if not overridden:
             try:
@@ -131,7 +132,7 @@ class Program:
         return _Code(entry, build.slots - SLOTS)
 
 
-_SMALL = frozenset({str, int, float, bool, type(None), IntArray})
+_SMALL = frozenset({str, int, float, bool, type(None)})
 
 
 def _guarded(kind: type[ExpressionError], source: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -150,18 +151,21 @@ def _measure(frame: Frame, value: Value) -> None:
     todo = [value]
     while todo:
         item = todo.pop()
-        size = 1
-        if isinstance(item, str | IntArray):
-            size = len(item)
+        parts: Collection[Value] = ()
+        if isinstance(item, str):
+            write(frame, len(item))
         elif isinstance(item, list):
-            size += len(item)
-            todo += item
+            parts = item
         elif isinstance(item, dict):
-            size += len(item)
-            todo += item.values()
+            parts = item.values()
+            write(frame, sum(map(len, item)))
         elif isinstance(item, KeyedMap):
-            size += len(item)
-            todo += [part for _, part in item.items()]
+            parts = [part for _, part in item.items()]
         elif isinstance(item, Struct):
-            todo += [item.member(name) for name in item.members]
-        write(frame, size)
+            parts = [item.member(name) for name in item.members]
+        write(frame, len(parts) + 1)
+        kinds = set(map(type, parts))
+        if not kinds <= _SMALL:
+            todo += parts
+        elif str in kinds:
+            write(frame, sum(len(part) for part in parts if type(part) is str))

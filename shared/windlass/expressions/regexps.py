@@ -1,5 +1,6 @@
 """Regular expressions: RE2, so that matching is linear in the text."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,7 @@ from windlass.expressions.errors import ExpressionError
 from windlass.expressions.values import to_bytes, well_formed
 
 _LONGEST = 1000
+_ONE_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")  # RE2 in C++ knows it, the one in Go does not
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20  # keeps the worst pattern to some milliseconds
@@ -24,6 +26,8 @@ def pattern(text: str, position: int | None, error: type[ExpressionError]) -> An
     try:
         if len(text) > _LONGEST:
             raise error(f"error parsing regexp: longer than {_LONGEST} characters", position)
+        if _ONE_BYTE.search(text):
+            raise error(f"error parsing regexp: invalid escape sequence: `\\C`: `{text}`", position)
         return _compiled(text)
     except re2.error as problem:
         detail = problem.args[0] if problem.args else ""

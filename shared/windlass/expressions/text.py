@@ -7,7 +7,7 @@ from windlass.expressions.layouts import DEFAULT_LAYOUT, formatted
 from windlass.expressions.limits import Frame, spend, write
 from windlass.expressions.moments import Duration, Location, Named, Time
 from windlass.expressions.types import name_of
-from windlass.expressions.values import Float32, Function, KeyedMap, Sized, Struct, Value, joined, to_bytes
+from windlass.expressions.values import Float32, Function, KeyedMap, Struct, Value, joined, to_bytes
 
 
 def number_text(number: float, least: int = -4, most: int = 6) -> str:
@@ -110,15 +110,17 @@ def _print(frame: Frame, value: Value, parts: list[str]) -> None:
 
 
 def order(key: Value) -> tuple[int, object]:
-    """Where a map key comes in print: nil, numbers, false, true, strings by bytes, the rest."""
+    """Where a map key comes in print: nil, strings by bytes, numbers, false, true, the rest."""
     if key is None:
         return 0, 0
-    if isinstance(key, bool):
-        return 3, key
-    if isinstance(key, float):
-        return 2, (key == key, key)
-    if isinstance(key, Sized | int):
-        return 1, key
     if isinstance(key, str):
-        return 4, to_bytes(key)
-    return 5, getattr(key, "ns", 0)
+        return 1, to_bytes(key)
+    if isinstance(key, bool):
+        return 4, key
+    if isinstance(key, float):
+        return 3, (key == key, key)
+    if isinstance(key, int):
+        return 2, key
+    if isinstance(key, Named):
+        return 5, key.number
+    return (6, key.ns) if isinstance(key, Duration) else (7, key.ns) if isinstance(key, Time) else (8, str(key))

@@ -16,18 +16,23 @@ class Sized(int):
     """An integer of a width other than the usual; arithmetic makes a plain int of it."""
 
     __slots__ = ()
+    bits: ClassVar = 64
+    signed: ClassVar = True
 
 
 class Int8(Sized):
     __slots__ = ()
+    bits = 8
 
 
 class Int16(Sized):
     __slots__ = ()
+    bits = 16
 
 
 class Int32(Sized):
     __slots__ = ()
+    bits = 32
 
 
 class Int64(Sized):
@@ -36,22 +41,30 @@ class Int64(Sized):
 
 class Uint(Sized):
     __slots__ = ()
+    signed = False
 
 
 class Uint8(Sized):
     __slots__ = ()
+    bits = 8
+    signed = False
 
 
 class Uint16(Sized):
     __slots__ = ()
+    bits = 16
+    signed = False
 
 
 class Uint32(Sized):
     __slots__ = ()
+    bits = 32
+    signed = False
 
 
 class Uint64(Sized):
     __slots__ = ()
+    signed = False
 
 
 class Float32(float):

@@ -4,14 +4,26 @@ from typing import Any
 
 from windlass.expressions import nodes
 from windlass.expressions.builtins.predicates import sortable
-from windlass.expressions.builtins.signature import Builtin, Check, counted, fail, invalid, typed
+from windlass.expressions.builtins.signature import COUNTS, Builtin, Check, counted, fail, invalid, typed
 from windlass.expressions.errors import CompileError, RunError
 from windlass.expressions.limits import Frame, grow, spend, write
+from windlass.expressions.moments import Duration, Named
 from windlass.expressions.operations import converted, equal, fetch, get, hashable, is_integer
 from windlass.expressions.text import order
 from windlass.expressions.text import text as text_of
 from windlass.expressions.types import ANY, ANY_ARRAY, FLOATS, INT, INTS, KEYED_MAP, NIL, STRING, STRINGS, UNKNOWN, Type, name_of
-from windlass.expressions.values import AbsentArray, IntArray, KeyedMap, Pair, PairArray, Value, joined
+from windlass.expressions.values import (
+    AbsentArray,
+    FloatArray,
+    IntArray,
+    KeyedMap,
+    Pair,
+    PairArray,
+    Sized,
+    StringArray,
+    Value,
+    joined,
+)
 
 
 def _array(frame: Frame, value: Value, problem: str) -> list[Any]:
@@ -45,7 +57,9 @@ def get_(frame: Frame, value: Value, key: Value) -> Value:
 
 def take(frame: Frame, value: Value, size: Value) -> Value:
     items = _array(frame, value, "cannot take from {}")
-    if not is_integer(size):
+    if isinstance(size, Duration | Named):
+        size = size.ns if isinstance(size, Duration) else size.number
+    if not is_integer(size) or (isinstance(size, Sized) and not size.signed):
         raise RunError(f"cannot take {name_of(size)} elements")
     if size < 0:
         raise RunError("reflect.Value.Slice: slice index out of bounds")
@@ -106,12 +120,15 @@ def uniq(frame: Frame, value: Value) -> Value:
     return kept
 
 
+_SORTABLE = frozenset({list, IntArray, FloatArray, StringArray})
+
+
 def sort(frame: Frame, value: Value, direction: Value = "asc") -> Value:
     if not isinstance(direction, str):
         raise converted(direction, "string")
     if direction not in ("asc", "desc"):
         raise RunError(f"invalid order {direction}, expected asc or desc")
-    if not isinstance(value, list):
+    if type(value) not in _SORTABLE:
         return AbsentArray()
     spend(frame, len(value) * 4)
     grow(frame, len(value))
@@ -203,7 +220,7 @@ def _take(node: nodes.Builtin, given: list[Type]) -> Type:
     counted(node, given, 2, 2)
     if not given[0].is_open and given[0].kind != "array":
         fail(node, f"cannot take from {given[0]}")
-    if not given[1].is_open and not given[1].integer:
+    if not given[1].is_open and not given[1].integer and given[1].kind not in COUNTS:
         fail(node, f"cannot take {given[1]} elements")
     return ANY_ARRAY if given[0].name == ANY_ARRAY.name else given[0]
 

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable
 
 from windlass.expressions import nodes
-from windlass.expressions.builtins.signature import Builtin, Check, anything, counted, invalid, one_of, typed
+from windlass.expressions.builtins.signature import COUNTS, Builtin, Check, anything, counted, invalid, one_of, typed
 from windlass.expressions.errors import RunError
 from windlass.expressions.limits import Frame, spend
 from windlass.expressions.moments import Duration, Named
-from windlass.expressions.operations import converted, is_integer, is_number, negative, truncated
+from windlass.expressions.operations import converted, greater, is_integer, is_number, less, negative, truncated
 from windlass.expressions.types import ANY, FLOAT, INT, STRING, Type, name_of, type_of
 from windlass.expressions.values import MAX_INT, MIN_INT, Uint, Uint8, Uint16, Uint32, Uint64, Value, wrap
 
@@ -25,7 +25,7 @@ def _rounding(name: str, rounded: Callable[[float], float]) -> Callable[[Frame, 
         if not is_number(value):
             raise RunError(f"invalid argument for {name} (type {name_of(value)})")
         value = float(value)
-        return float(rounded(value)) if math.isfinite(value) and abs(value) < 2**53 else value
+        return math.copysign(rounded(value), value) if math.isfinite(value) and abs(value) < 2**53 else value
 
     return run
 
@@ -103,8 +103,8 @@ def _numbers(frame: Frame, name: str, values: tuple[Value, ...]) -> list[Value]:
     for value in values:
         if isinstance(value, list):
             found += _numbers(frame, name, tuple(value))
-        elif isinstance(value, Duration):
-            found.append(value.ns)
+        elif isinstance(value, Duration | Named):
+            found.append(value.ns if isinstance(value, Duration) else value.number)
         elif is_number(value):
             found.append(value)
         else:
@@ -112,7 +112,11 @@ def _numbers(frame: Frame, name: str, values: tuple[Value, ...]) -> list[Value]:
     return found
 
 
-def _best(name: str, better: Callable[[Value, Value], bool]) -> Callable[..., Value]:
+def _counts(value: Value) -> bool:
+    return is_number(value) or isinstance(value, Duration | Named)
+
+
+def _best(name: str, better: Callable[[Frame, Value, Value], bool]) -> Callable[..., Value]:
     def winner(frame: Frame, *values: Value) -> Value:
         """One argument that is neither number nor array is itself the winner; within an array it is refused."""
         spend(frame, len(values))
@@ -120,14 +124,14 @@ def _best(name: str, better: Callable[[Value, Value], bool]) -> Callable[..., Va
         for value in values:
             if isinstance(value, list):
                 candidates = [winner(frame, item) for item in value]
-            elif is_number(value) or len(values) > 1:
+            elif _counts(value) or len(values) > 1:
                 candidates = [value]
             else:
                 return value
             for candidate in candidates:
-                if not is_number(candidate):
+                if not _counts(candidate):
                     raise RunError(f"invalid argument for {name} (type {name_of(candidate)})")
-                if best is None or better(candidate, best):
+                if best is None or better(frame, candidate, best):
                     best = candidate
         return best
 
@@ -175,13 +179,12 @@ def _aggregate(node: nodes.Builtin, given: list[Type]) -> Type:
     for found in given:
         if found.kind in ("unknown", "array", "bytes"):
             return ANY
-        if not found.number and found.kind not in _COUNTS:
+        if not found.number and found.kind not in COUNTS:
             invalid(node, found)
     return given[0]
 
 
-_COUNTS = ("duration", "month", "weekday")
-_NUMBER = one_of(None, "int", "float", *_COUNTS)
+_NUMBER = one_of(None, "int", "float", *COUNTS)
 
 
 def _abs(node: nodes.Builtin, given: list[Type]) -> Type:
@@ -199,35 +202,35 @@ TABLE = (
         "ceil",
         "ceil(number)",
         "the next whole number above, as a float",
-        one_of(FLOAT, "int", "float", *_COUNTS),
+        one_of(FLOAT, "int", "float", *COUNTS),
         _rounding("ceil", math.ceil),
     ),
     Builtin(
         "floor",
         "floor(number)",
         "the next whole number below, as a float",
-        one_of(FLOAT, "int", "float", *_COUNTS),
+        one_of(FLOAT, "int", "float", *COUNTS),
         _rounding("floor", math.floor),
     ),
     Builtin(
         "round",
         "round(number)",
         "the nearest whole number, as a float; halves away from zero",
-        one_of(FLOAT, "int", "float", *_COUNTS),
+        one_of(FLOAT, "int", "float", *COUNTS),
         _rounding("round", _half_away),
     ),
     Builtin(
         "int",
         "int(value)",
         "a number, or the digits of a string, as an integer",
-        one_of(INT, "int", "float", "string", *_COUNTS),
+        one_of(INT, "int", "float", "string", *COUNTS),
         integer,
     ),
     Builtin(
         "float",
         "float(value)",
         "a number, or a string that shows one, as a float",
-        one_of(FLOAT, "int", "float", "string", *_COUNTS),
+        one_of(FLOAT, "int", "float", "string", *COUNTS),
         floating,
     ),
     Builtin("type", "type(value)", "the name of its type", anything(STRING), kind),
@@ -236,14 +239,14 @@ TABLE = (
         "max(number, …)",
         "the greatest of numbers and arrays of them",
         _aggregate,
-        _best("max", lambda one, other: one > other),
+        _best("max", greater),
     ),
     Builtin(
         "min",
         "min(number, …)",
         "the least of numbers and arrays of them",
         _aggregate,
-        _best("min", lambda one, other: one < other),
+        _best("min", less),
     ),
     Builtin("mean", "mean(number, …)", "the average of numbers and arrays of them", _aggregate, mean),
     Builtin("median", "median(number, …)", "the middle of numbers and arrays of them", _aggregate, median),

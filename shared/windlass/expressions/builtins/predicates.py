@@ -13,13 +13,14 @@ from windlass.expressions.errors import RunError
 from windlass.expressions.limits import Frame, grow, spend
 from windlass.expressions.moments import Duration, Time
 from windlass.expressions.operations import add, converted, hashable, is_number
-from windlass.expressions.types import BOOL, GROUP_MAP, INT, UNKNOWN, Type, name_of
+from windlass.expressions.types import ANY, BOOL, GROUP_MAP, INT, UNKNOWN, Type, name_of
 from windlass.expressions.values import GroupMap, Uint8, Value, to_bytes
 
 Body = Callable[[Frame], Value]
 Slots = tuple[int, int, int]
 
 _CHUNK = 256
+_SMALL = 2**62  # two integers below this add up without wrapping
 
 
 def elements(name: str, value: Value) -> list[Value]:
@@ -94,7 +95,11 @@ def sum_(frame: Frame, source: Value, body: Body, slots: Slots, cost: int) -> Va
     total: Value = 0
     for chunk in _chunks(frame, elements("sum", source), cost):
         for frame[element] in chunk:
-            total = add(frame, total, body(frame))
+            value = body(frame)
+            if type(value) is int and type(total) is int and -_SMALL < value < _SMALL and -_SMALL < total < _SMALL:
+                total += value
+            else:
+                total = add(frame, total, value)
     return total
 
 
@@ -237,7 +242,11 @@ def _valued(result: Callable[[Type, Type], Type]) -> Check:
 
 
 def _same_array(source: Type, _: Type) -> Type:
-    return (source.elem or UNKNOWN).array if not source.is_open else UNKNOWN
+    return (source.elem or ANY).array
+
+
+def _sorted(source: Type, _: Type) -> Type:
+    return ANY if source.is_open else _same_array(source, _)
 
 
 def _element(source: Type, _: Type) -> Type:
@@ -280,7 +289,7 @@ TABLE = (
         "sortBy",
         "sortBy(array, predicate[, order])",
         'the elements in order of what it gives; order is "asc" or "desc"',
-        _valued(_same_array),
+        _valued(_sorted),
         sort_by,
         (2, 3),
     ),

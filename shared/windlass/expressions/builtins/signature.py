@@ -8,6 +8,9 @@ from windlass.expressions.errors import CompileError
 from windlass.expressions.types import ANY, NIL, Type, assignable
 from windlass.expressions.values import Value
 
+COUNTS = ("duration", "month", "weekday")
+"""Kinds that are integers underneath, and pass for them here and there."""
+
 Check = Callable[[nodes.Builtin, list[Type]], Type]
 """Given the call and its arguments' types, tells the result's; raises `CompileError`."""
 

@@ -11,7 +11,7 @@ from windlass.expressions.limits import Frame, grow, spend, write
 from windlass.expressions.operations import converted, whole
 from windlass.expressions.text import text
 from windlass.expressions.types import ANY, BOOL, INT, STRING, STRINGS
-from windlass.expressions.values import AbsentStringArray, StringArray, Value, from_bytes, joined, to_bytes
+from windlass.expressions.values import AbsentStringArray, StringArray, Value, from_bytes, joined, to_bytes, well_formed
 
 _BLANKS = "".join(
     map(chr, (*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000))
@@ -43,7 +43,7 @@ def upper(frame: Frame, value: Value) -> Value:
     if value.isascii():
         return value.upper()
     spend(frame, len(value))
-    return "".join(map(_upper, value))
+    return "".join(map(_upper, well_formed(value)))
 
 
 def _upper(character: str) -> str:
@@ -60,7 +60,7 @@ def lower(frame: Frame, value: Value) -> Value:
     if value.isascii():
         return value.lower()
     spend(frame, len(value))
-    return "".join(character.lower()[0] for character in value)
+    return "".join(character.lower()[0] for character in well_formed(value))
 
 
 def split(frame: Frame, value: Value, separator: Value, most: Value = -1) -> Value:
