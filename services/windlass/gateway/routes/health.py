@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 from litestar import get
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Response
 
@@ -22,7 +23,9 @@ class HealthView(msgspec.Struct, frozen=True):
 
 
 @get("/health", tags=["health"], responses={503: ResponseSpec(HealthView, description="One of them does not answer")})
-async def get_health(reader: Reader, bus: Bus, version: str) -> Response[HealthView]:
+async def get_health(
+    reader: NamedDependency[Reader], bus: NamedDependency[Bus], version: NamedDependency[str]
+) -> Response[HealthView]:
     """Whether database and broker answer."""
     well = bus.connected
     try:

@@ -4,7 +4,9 @@ from typing import Any
 
 from litestar import Request, get, post, put
 from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, FromQuery
 from litestar.response import Response
 
 from windlass.errors import Invalid, NotFound, Rejected
@@ -56,7 +58,7 @@ async def whole_job(reader: Reader, job: str) -> JobView:
         **errors(400, 403, 408, 409, 413, 503),
     },
 )
-async def submit_job(request: AnyRequest, intake: Intake) -> Response[bytes]:
+async def submit_job(request: AnyRequest, intake: NamedDependency[Intake]) -> Response[bytes]:
     """Submit a job, as JSON or YAML."""
     reply = await intake.post(request.scope["headers"], request.receive)
     headers = {name.decode(): value.decode() for name, value in reply.headers}
@@ -64,7 +66,12 @@ async def submit_job(request: AnyRequest, intake: Intake) -> Response[bytes]:
 
 
 @get("/jobs", tags=["jobs"], responses=errors(400, 404, 503))
-async def list_jobs(reader: Reader, page: str | None = None, size: str | None = None, q: str | None = None) -> JobPage:
+async def list_jobs(
+    reader: NamedDependency[Reader],
+    page: FromQuery[str | None] = None,
+    size: FromQuery[str | None] = None,
+    q: FromQuery[str | None] = None,
+) -> JobPage:
     """Jobs, newest first."""
     if q:
         raise Invalid("search is not built yet; leave q out")
@@ -81,14 +88,18 @@ async def list_jobs(reader: Reader, page: str | None = None, size: str | None = 
 
 
 @get("/jobs/{job:str}", tags=["jobs"], responses=errors(404, 503))
-async def get_job(job: str, reader: Reader) -> JobView:
+async def get_job(job: FromPath[str], reader: NamedDependency[Reader]) -> JobView:
     """A whole job, with the rows of its tasks in `execution`."""
     return await whole_job(reader, job)
 
 
 @get("/jobs/{job:str}/log", tags=["jobs"], responses=errors(400, 404, 503))
 async def get_job_log(
-    job: str, reader: Reader, page: str | None = None, size: str | None = None, q: str | None = None
+    job: FromPath[str],
+    reader: NamedDependency[Reader],
+    page: FromQuery[str | None] = None,
+    size: FromQuery[str | None] = None,
+    q: FromQuery[str | None] = None,
 ) -> LogPage:
     """The output of a job's tasks, newest part first."""
     if q:
@@ -107,7 +118,7 @@ async def get_job_log(
 
 
 @put("/jobs/{job:str}/cancel", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
-async def cancel_job(job: str, commands: Commands) -> Status:
+async def cancel_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
     """End a job: what is queued never starts, what runs is stopped."""
     try:
         await commands.cancel(job_id(job))

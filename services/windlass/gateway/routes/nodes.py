@@ -1,11 +1,11 @@
 """Nodes, and the counters of what runs on them."""
 
 from datetime import timedelta
-from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from windlass.clock import Clock
 from windlass.eventlog.read import Reader
@@ -13,7 +13,7 @@ from windlass.gateway.openapi import errors
 from windlass.gateway.shapes import NodeView, node_view
 from windlass.settings import Times
 
-TheClock = Annotated[Clock, Dependency(skip_validation=True)]
+TheClock = SkipValidation[Clock]
 """A protocol, which the framework cannot check."""
 SEEN_S = 300.0
 """A node that was silent for this long is not shown any more."""
@@ -41,14 +41,16 @@ class Metrics(msgspec.Struct, frozen=True):
 
 
 @get("/nodes", tags=["nodes"], responses=errors(503))
-async def list_nodes(reader: Reader, clock: TheClock, times: Times) -> list[NodeView]:
+async def list_nodes(
+    reader: NamedDependency[Reader], clock: NamedDependency[TheClock], times: NamedDependency[Times]
+) -> list[NodeView]:
     """Workers and coordinators seen in the last five minutes, by name."""
     now = clock.now()
     return [node_view(row, now, times.lease_s) for row in await reader.nodes(now - timedelta(seconds=SEEN_S))]
 
 
 @get("/metrics", tags=["metrics"], responses=errors(503))
-async def get_metrics(reader: Reader, clock: TheClock) -> Metrics:
+async def get_metrics(reader: NamedDependency[Reader], clock: NamedDependency[TheClock]) -> Metrics:
     """What runs now."""
     row = await reader.metrics(clock.now() - timedelta(seconds=SEEN_S))
     return Metrics(

@@ -1,6 +1,8 @@
 """Tasks: one row, and its output."""
 
 from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery
 
 from windlass.errors import Invalid, NotFound
 from windlass.eventlog.read import Reader
@@ -23,7 +25,7 @@ def task_id(text: str) -> str:
 
 
 @get("/tasks/{task:str}", tags=["tasks"], responses=errors(404, 503))
-async def get_task(task: str, reader: Reader) -> TaskView:
+async def get_task(task: FromPath[str], reader: NamedDependency[Reader]) -> TaskView:
     """One try of one step of a job."""
     row = await reader.task(task_id(task))
     if row is None:
@@ -33,7 +35,11 @@ async def get_task(task: str, reader: Reader) -> TaskView:
 
 @get("/tasks/{task:str}/log", tags=["tasks"], responses=errors(400, 404, 503))
 async def get_task_log(
-    task: str, reader: Reader, page: str | None = None, size: str | None = None, q: str | None = None
+    task: FromPath[str],
+    reader: NamedDependency[Reader],
+    page: FromQuery[str | None] = None,
+    size: FromQuery[str | None] = None,
+    q: FromQuery[str | None] = None,
 ) -> LogPage:
     """A task's output, newest part first."""
     if q:
