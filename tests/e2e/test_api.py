@@ -1,0 +1,206 @@
+"""The API of a real stack: jobs by HTTP and by NATS, looked at on every route, and input that must not pass."""
+
+import json
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats
+import pytest
+
+from tests.support.stack import Up, up, wait_for
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("api")]
+
+JOB = """
+name: hello
+inputs: {who: world, n: 5}
+output: "{{ tasks.greeting }}!"
+tasks:
+  - name: greet
+    var: greeting
+    env: {WHO: "{{ inputs.who }}"}
+    run: |
+      echo greeting
+      echo -n "hello $WHO" > $TORK_OUTPUT
+  - name: never
+    if: "false"
+    run: exit 1
+"""
+
+
+class Api:
+    """A client, as plain as they come."""
+
+    def __init__(self, running: Up) -> None:
+        self.up = running
+
+    def ask(self, method: str, target: str, body: bytes | None = None, kind: str = "application/json") -> tuple[int, Any]:
+        """Status and document of an answer."""
+        request = urllib.request.Request(self.up.url + target, body, {"Content-Type": kind}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    def submit(self, job: str) -> Any:
+        """The answer to a job in YAML."""
+        status, document = self.ask("POST", "/jobs", job.encode(), "text/yaml")
+        assert status == 200, document
+        return document
+
+    def ended(self, job: str) -> Any:
+        """A job, once it has ended."""
+
+        def look() -> Any:
+            document = self.ask("GET", f"/jobs/{job}")[1]
+            return document if document.get("state") in ("COMPLETED", "FAILED", "CANCELLED") else None
+
+        return wait_for(f"the end of job {job}", look, 30)
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[Api]:
+    """A stack for the tests of this file."""
+    with up("--runtime", "shell") as running:
+        yield Api(running)
+
+
+def test_a_job_in_yaml_runs_to_its_end_and_is_shown_whole(api: Api) -> None:
+    whole = api.submit(JOB + "wait: {timeout: 30s}\n")
+    assert (whole["state"], whole["result"], whole["position"], whole["taskCount"]) == ("COMPLETED", "hello world!", 3, 2)
+    assert [(task["name"], task["state"]) for task in whole["execution"]] == [("greet", "COMPLETED"), ("never", "SKIPPED")]
+    assert whole["execution"][0]["env"] == {"WHO": "world"}
+    assert whole["tasks"][0]["env"] == {"WHO": "{{ inputs.who }}"}
+    assert whole["context"]["tasks"] == {"greeting": "hello world"}
+    assert api.ask("GET", f"/jobs/{whole['id']}") == (200, whole)
+
+
+def test_a_summary_answers_a_job_and_lists_show_it(api: Api) -> None:
+    summary = api.submit(JOB)
+    assert summary["name"] == "hello"
+    assert summary["inputs"] == {"who": "world", "n": "5"}
+    whole = api.ended(summary["id"])
+    page = api.ask("GET", "/jobs?size=20")[1]
+    (listed,) = [item for item in page["items"] if item["id"] == whole["id"]]
+    assert listed["result"] == "hello world!"
+    assert page["totalItems"] >= len(page["items"]) >= 1
+
+
+def test_a_task_and_its_output_are_shown(api: Api) -> None:
+    whole = api.submit(JOB + "wait: {timeout: 30s}\n")
+    task = whole["execution"][0]
+    assert api.ask("GET", f"/tasks/{task['id']}") == (200, task)
+
+    def parts(target: str) -> Any:
+        return wait_for("output", lambda: api.ask("GET", target)[1]["items"])
+
+    (part,) = parts(f"/tasks/{task['id']}/log")
+    assert (part["number"], part["taskId"], part["contents"]) == (1, task["id"], "greeting\n")
+    assert parts(f"/jobs/{whole['id']}/log") == [part]
+
+
+def test_a_job_that_runs_is_cancelled_and_one_that_ended_is_not(api: Api) -> None:
+    job = api.submit("name: long\ntasks: [{name: t, run: sleep 60}]")["id"]
+    wait_for("a running task", lambda: api.ask("GET", f"/jobs/{job}")[1]["execution"][0]["state"] == "RUNNING")
+    assert api.ask("PUT", f"/jobs/{job}/cancel") == (200, {"status": "OK"})
+    assert api.ended(job)["state"] == "CANCELLED"
+    done = api.submit(JOB + "wait: {timeout: 30s}\n")["id"]
+    assert api.ask("PUT", f"/jobs/{done}/cancel") == (400, {"message": "job is not running"})
+    assert api.ask("PUT", f"/jobs/{'0' * 31}f/cancel") == (404, {"message": "job not found"})
+
+
+def test_who_waits_for_a_job_that_is_cancelled_is_answered(api: Api) -> None:
+    answers: list[Any] = []
+    body = "name: waited\nwait: {timeout: 60s}\ntasks: [{name: t, run: sleep 60}]"
+    waiter = threading.Thread(target=lambda: answers.append(api.submit(body)))
+    waiter.start()
+
+    def find() -> Any:
+        items = api.ask("GET", "/jobs?size=20")[1]["items"]
+        return next((item["id"] for item in items if item["name"] == "waited"), None)
+
+    job = wait_for("the job", find)
+    assert api.ask("PUT", f"/jobs/{job}/cancel")[0] == 200
+    waiter.join(20)
+    assert [answer["state"] for answer in answers] == ["CANCELLED"]
+
+
+def test_a_key_makes_one_job_however_often_it_is_sent(api: Api) -> None:
+    def submit(body: bytes) -> tuple[int, Any]:
+        request = urllib.request.Request(api.up.url + "/jobs", body, {"Content-Type": "text/yaml", "Idempotency-Key": "once"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())
+
+    answers = [submit(JOB.encode()) for _ in range(3)]
+    assert [status for status, _ in answers] == [200] * 3
+    assert len({document["id"] for _, document in answers}) == 1
+    assert submit(JOB.replace("hello", "other").encode())[0] == 409
+
+
+def test_nodes_and_counters_and_health(api: Api) -> None:
+    nodes = api.ask("GET", "/nodes")[1]
+    assert {node["status"] for node in nodes} == {"UP"}
+    assert any(node.get("queue") == f"x-{node['id']}" for node in nodes)
+    assert api.ask("GET", "/metrics")[1]["nodes"]["online"] == len(nodes)
+    status, health = api.ask("GET", "/health")
+    assert (status, health["status"]) == (200, "UP")
+
+
+async def test_a_request_by_nats_is_answered_after_the_commit(api: Api) -> None:
+    client = await nats.connect(api.up.env()["NATS_URL"])
+    try:
+        for payload in (JOB.encode(), b'{"name":"hi","tasks":[{"name":"t","run":"true"}]}'):
+            answer = json.loads((await client.request("api.jobs", payload, timeout=20)).data)
+            assert api.ask("GET", f"/jobs/{answer['id']}")[0] == 200
+        refused = json.loads((await client.request("api.jobs", b'{"name":"hi"}', timeout=20)).data)
+        assert refused["message"].startswith("Key: 'Job.Tasks'")
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "words"),
+    [
+        ("application/json", b"{", 400, "json"),
+        ("application/json", b'{"name":"j","tasks":[{"name":"t","each":{}}]}', 400, "tasks[0].each is not built yet"),
+        ("application/json", b'{"name":5,"tasks":[{"name":"t"}]}', 400, "name: write a text"),
+        ("application/json", b'{"name":"a\\u0000","tasks":[{"name":"t"}]}', 400, "name: holds a NUL"),
+        ("application/json", b"[" * 100_000, 400, "nested"),
+        ("text/yaml", b"a: " + b"[" * 100_000, 400, "nest"),
+        ("text/plain", b"{}", 400, "unknown content type"),
+        ("application/json", b" " * 500_001, 413, "Request Entity Too Large"),
+    ],
+)
+def test_bad_input_is_refused_and_nothing_is_stored(api: Api, kind: str, body: bytes, status: int, words: str) -> None:
+    before = api.ask("GET", "/jobs")[1]["totalItems"]
+    found, document = api.ask("POST", "/jobs", body, kind)
+    assert found == status
+    assert words in document["message"]
+    assert api.ask("GET", "/jobs")[1]["totalItems"] == before
+
+
+def test_a_body_without_a_length_has_the_same_limit(api: Api) -> None:
+    address = urlsplit(api.up.url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as connection:
+        head = "POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        for _ in range(8):
+            connection.sendall(chunk)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_what_is_not_there_is_said_in_one_key(api: Api) -> None:
+    assert api.ask("GET", "/nothing") == (404, {"message": "Not Found"})
+    assert api.ask("DELETE", "/jobs") == (405, {"message": "Method Not Allowed"})
