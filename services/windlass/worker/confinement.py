@@ -52,6 +52,8 @@ class Confinement:
         self._free: list[str] = []
         self.root: str | None = None
         self.held: dict[int, Confined] = {}
+        self._strangers: set[int] = set()
+        """Children that this process had before its first task."""
 
     @property
     def owner(self) -> str:
@@ -64,6 +66,7 @@ class Confinement:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
             if self._control_groups:
                 self.root = next((root for root in _candidates() if _works(root, f"{root}/{GROUP}.{self._worker}.probe")), None)
+        self._strangers = self._adopted()
         killed = leftovers.sweep(self._worker, self.root)
         if killed:
             log.warning("leftovers_killed", worker=self._worker, processes=killed)
@@ -103,7 +106,7 @@ class Confinement:
             if seen.state in "ZX":
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
-            elif is_alone or seen.session == asker.pid or carries(pid, asker.mark):
+            elif (is_alone and pid not in self._strangers) or seen.session == asker.pid or carries(pid, asker.mark):
                 found.add(pid)
         return found
 
