@@ -92,12 +92,6 @@ def test_every_setting_is_in_the_reference_and_nothing_else() -> None:
 # -- examples and recipes -----------------------------------------------------------------------------------------------
 
 
-def test_every_example_is_run_by_a_test() -> None:
-    tests = "\n".join(text for file, text in texts() if file.startswith("tests/") and not file.startswith("tests/house/"))
-    examples = [path for path in kept() if path.parent == ROOT / "examples" and path.suffix in (".yaml", ".yml", ".json")]
-    assert [name(path) for path in examples if path.name not in tests] == []
-
-
 def test_every_recipe_says_what_it_does_and_belongs_to_a_group() -> None:
     lines = (ROOT / "justfile").read_text().splitlines()
     for number, line in enumerate(lines):

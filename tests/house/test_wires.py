@@ -54,8 +54,8 @@ def test_sql_lives_in_files() -> None:
 
 
 def test_every_statement_has_a_reader() -> None:
-    """By its name, somewhere beside it; a name without a file is noticed by whoever runs it."""
-    told = {text for path in python(SHARED / "eventlog") for _, text in strings(path)}
+    """By its name; a name without a file is noticed by whoever runs it."""
+    told = {text for path in python() for _, text in strings(path)}
     assert {path.stem for path in (SHARED / "eventlog" / "sql").glob("*.sql")} - told == set()
 
 
