@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.files import ROOT, kept, name, python, texts, tree
+from tests.house.files import ROOT, kept, name, python, tree
 
 DOCS = ROOT / "docs"
 PAGES = [path for path in kept() if path.suffix == ".md"]
