@@ -100,7 +100,8 @@ class Bus:
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._said = ""
+        self._said: dict[str, None] = {}
+        """What went wrong since there was a connection, each once."""
         self._steps: asyncio.Task[None] | None = None
         self._tokens = itertools.count()
         self._acks: dict[str, tuple[_Batch, int]] = {}
@@ -163,9 +164,11 @@ class Bus:
 
     async def _on_error(self, error: Exception) -> None:
         said = str(error) or type(error).__name__
-        if said != self._said:  # the library says the same four times a second while a server is away
-            self._said = said
-            log.warning("bus_error", error=said)
+        if said in self._said:
+            return
+        if not self._client.is_connected:
+            self._said[said] = None  # the library says the same four times a second while a server is away
+        log.warning("bus_error", error=said)
 
     async def _on_disconnect(self) -> None:
         if not self._closing:
@@ -193,7 +196,7 @@ class Bus:
 
     def _came_back(self) -> None:
         """Take the steps of a reconnect; those of the one before are given up if they are not through."""
-        self._said = ""
+        self._said.clear()
         if self._steps is not None:
             self._steps.cancel()
         self._steps = self._spawn(self._tell())
@@ -358,7 +361,7 @@ async def connect(url: str, service: str, instance: str, prefix: str = "") -> As
         bus._closing = True
         with suppress(nats.errors.Error, OSError):
             await bus._client.close()
-        place, reason = url.rpartition("@")[2].removeprefix("nats://"), bus._said or str(error) or type(error).__name__
+        place, reason = url.rpartition("@")[2].removeprefix("nats://"), "; ".join(bus._said) or str(error) or type(error).__name__
         raise Misconfigured(f"NATS at {place} does not answer ({reason}); is it running? see WINDLASS_NATS_URL") from error
     try:
         yield bus
