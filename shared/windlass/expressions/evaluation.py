@@ -25,7 +25,7 @@ Closure = Callable[[Frame], Value]
 
 _BREAK: Any = object()  # what an optional chain hands up from where it stopped
 _LONGEST_ROW = 40
-_CALL_COST, _METHOD_COST = 3, 30
+_CALL_COST, _METHOD_COST = 3, 60
 
 
 def _place(error: RunError, position: int) -> None:

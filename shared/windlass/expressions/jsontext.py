@@ -27,7 +27,7 @@ _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r":
 def _number(digits: str) -> float:
     value = float(digits)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"number {digits} is out of range")
+        raise ValueError(f"number {digits[:20]} is out of range")
     return value
 
 
@@ -35,14 +35,16 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"invalid character in {name}")
 
 
-_DECODER = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_constant)
+_DECODER = json.JSONDecoder(parse_int=float, parse_constant=_constant)
+_WARY = json.JSONDecoder(parse_int=_number, parse_float=_number, parse_constant=_constant)
+_LARGE = re.compile(r"[0-9][eE]|[0-9]{300}")  # what a number needs that no float can hold
 
 
 def from_json(frame: Frame, source: str) -> Value:
     """The value of a JSON text; raises `RunError` for anything that is not exactly one."""
-    spend(frame, len(source) >> 2)
+    spend(frame, (len(source) >> 1) + 2 * (source.count("{") + source.count("[")))
     try:
-        value = _DECODER.decode(well_formed(source))
+        value = (_WARY if _LARGE.search(source) else _DECODER).decode(well_formed(source))
     except ValueError as problem:
         raise RunError(f"invalid JSON: {problem}") from None
     return _mended(value) if "\\u" in source else value
@@ -78,7 +80,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _write(frame: Frame, value: Value, line: str, parts: list[str]) -> None:
-    spend(frame, 2)
+    spend(frame, 4)
     add = parts.append
     if type(value) in ABSENT:
         add("null")
@@ -92,13 +94,17 @@ def _write(frame: Frame, value: Value, line: str, parts: list[str]) -> None:
     elif isinstance(value, float):
         add(_float(value))
     elif isinstance(value, list):
-        _write_all(frame, [("", item) for item in value], "[]", line, parts)
+        inner = line + "  "
+        between = "," + inner
+        spend(frame, (len(inner) >> 3) * len(value))
+        for at, item in enumerate(value):
+            add(between if at else "[" + inner)
+            _write(frame, item, inner, parts)
+        add(line + "]" if value else "[]")
     elif isinstance(value, dict):
-        entries = sorted(value.items(), key=lambda entry: to_bytes(entry[0]))
-        _write_all(frame, [(f"{_string(key)}: ", item) for key, item in entries], "{}", line, parts)
+        _write_entries(frame, sorted(value.items(), key=lambda entry: to_bytes(entry[0])), line, parts)
     elif isinstance(value, Struct):
-        entries = [(f"{_string(name)}: ", value.member(name)) for name in value.members]
-        _write_all(frame, entries, "{}", line, parts)
+        _write_entries(frame, [(name, value.member(name)) for name in value.members], line, parts)
     elif isinstance(value, bytes):
         add(f'"{base64.b64encode(value).decode()}"')
     elif isinstance(value, Time):
@@ -115,18 +121,14 @@ def _write(frame: Frame, value: Value, line: str, parts: list[str]) -> None:
         raise RunError(f"json: unsupported type: {name_of(value)}")
 
 
-def _write_all(frame: Frame, entries: list[tuple[str, Value]], brackets: str, line: str, parts: list[str]) -> None:
+def _write_entries(frame: Frame, entries: list[tuple[str, Value]], line: str, parts: list[str]) -> None:
     add = parts.append
-    if not entries:
-        add(brackets)
-        return
     inner = line + "  "
-    add(brackets[0])
+    spend(frame, (4 + (len(inner) >> 3)) * len(entries))
     for at, (key, item) in enumerate(entries):
-        add(f",{inner}{key}" if at else f"{inner}{key}")
-        spend(frame, len(inner) >> 3)
+        add(f"{',' if at else '{'}{inner}{_string(key)}: ")
         _write(frame, item, inner, parts)
-    add(line + brackets[1])
+    add(line + "}" if entries else "{}")
 
 
 def _float(value: float) -> str:

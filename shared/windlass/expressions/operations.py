@@ -194,14 +194,14 @@ def equal(frame: Frame, left: Value, right: Value) -> bool:
     if left is None or right is None:
         return type(left) in ABSENT and type(right) in ABSENT
     if isinstance(left, list) and isinstance(right, list):
-        spend(frame, 1 + min(len(left), len(right)))
+        spend(frame, 2 + 3 * min(len(left), len(right)))
         return len(left) == len(right) and all(equal(frame, one, other) for one, other in zip(left, right, strict=True))
     return same(frame, left, right)
 
 
 def same(frame: Frame, left: Value, right: Value) -> bool:
     """Deep comparison in which the types must agree too."""
-    spend(frame, 1)
+    spend(frame, 4)
     if type(left) is not type(right):
         return False
     if isinstance(left, list):
@@ -228,7 +228,7 @@ def contains(frame: Frame, item: Value, whole: Value) -> bool:
         if (type(whole) is IntArray and type(item) is int) or (type(whole) is StringArray and type(item) is str):
             spend(frame, len(whole) >> 2)
             return item in whole
-        spend(frame, len(whole))
+        spend(frame, 2 * len(whole))
         return any(equal(frame, item, each) for each in whole)
     if isinstance(whole, dict):
         if item is None:
@@ -277,7 +277,7 @@ def matches(frame: Frame, left: Value, right: Value) -> bool:
         raise converted(left, "string")
     if not isinstance(right, str):
         raise converted(right, "string")
-    spend(frame, 8 + len(right) + (len(left) >> 3))
+    spend(frame, 60 + 4 * len(right) + (len(left) >> 3))
     return found(pattern(right, None, RunError), left)
 
 

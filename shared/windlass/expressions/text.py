@@ -7,7 +7,7 @@ from windlass.expressions.layouts import DEFAULT_LAYOUT, formatted
 from windlass.expressions.limits import Frame, spend, write
 from windlass.expressions.moments import Duration, Location, Named, Time
 from windlass.expressions.types import name_of
-from windlass.expressions.values import Float32, Function, KeyedMap, Struct, Value, joined, to_bytes
+from windlass.expressions.values import Float32, Function, IntArray, KeyedMap, Struct, Value, joined, to_bytes
 
 
 def number_text(number: float, least: int = -4, most: int = 6) -> str:
@@ -59,7 +59,7 @@ def text(frame: Frame, value: Value) -> str:
 
 
 def _print(frame: Frame, value: Value, parts: list[str]) -> None:
-    spend(frame, 1)
+    spend(frame, 4)
     add = parts.append
     if value is None:
         add("<nil>")
@@ -71,7 +71,11 @@ def _print(frame: Frame, value: Value, parts: list[str]) -> None:
     elif isinstance(value, int):
         add(int.__repr__(value))
     elif isinstance(value, float):
+        spend(frame, 10)
         add(number_text(value))
+    elif isinstance(value, IntArray):
+        spend(frame, len(value))
+        add(f"[{' '.join(map(str, value))}]")
     elif isinstance(value, list):
         add("[")
         for at, item in enumerate(value):

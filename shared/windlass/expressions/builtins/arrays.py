@@ -112,7 +112,7 @@ def uniq(frame: Frame, value: Value) -> Value:
                     seen.add(token)
                     kept.append(item)
                 continue
-        spend(frame, len(odd))
+        spend(frame, 4 * len(odd))
         if not any(equal(frame, item, other) for other in odd):
             odd.append(item)
             kept.append(item)

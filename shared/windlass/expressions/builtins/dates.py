@@ -23,6 +23,7 @@ def now(frame: Frame, zone: Value = UTC_LOCATION) -> Value:
 def duration(frame: Frame, text: Value) -> Value:
     if not isinstance(text, str):
         raise converted(text, "string")
+    spend(frame, 10)
     return Duration(duration_of(text))
 
 

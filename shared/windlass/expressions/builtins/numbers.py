@@ -11,7 +11,7 @@ from windlass.expressions.limits import Frame, spend
 from windlass.expressions.moments import Duration, Named
 from windlass.expressions.operations import converted, greater, is_integer, is_number, less, negative, truncated
 from windlass.expressions.types import ANY, FLOAT, INT, STRING, Type, name_of, type_of
-from windlass.expressions.values import MAX_INT, MIN_INT, Uint, Uint8, Uint16, Uint32, Uint64, Value, wrap
+from windlass.expressions.values import MAX_INT, MIN_INT, IntArray, Uint, Uint8, Uint16, Uint32, Uint64, Value, wrap
 
 
 def absolute(frame: Frame, value: Value) -> Value:
@@ -99,7 +99,7 @@ def kind(frame: Frame, value: Value) -> Value:
 def _numbers(frame: Frame, name: str, values: tuple[Value, ...]) -> list[Value]:
     """All numbers in the arguments and their arrays."""
     found: list[Value] = []
-    spend(frame, len(values))
+    spend(frame, 2 * len(values))
     for value in values:
         if isinstance(value, list):
             found += _numbers(frame, name, tuple(value))
@@ -116,14 +116,18 @@ def _counts(value: Value) -> bool:
     return is_number(value) or isinstance(value, Duration | Named)
 
 
-def _best(name: str, better: Callable[[Frame, Value, Value], bool]) -> Callable[..., Value]:
+def _best(name: str, pick: Callable[[list[int]], int], better: Callable[[Frame, Value, Value], bool]) -> Callable[..., Value]:
     def winner(frame: Frame, *values: Value) -> Value:
         """One argument that is neither number nor array is itself the winner; within an array it is refused."""
-        spend(frame, len(values))
+        spend(frame, 4 * len(values))
         best: Value = None
         for value in values:
             if isinstance(value, list):
-                candidates = [winner(frame, item) for item in value]
+                spend(frame, len(value) * (1 if type(value) is IntArray else 6))
+                if type(value) is IntArray and value:
+                    candidates = [pick(value)]
+                else:
+                    candidates = [item if type(item) is int else winner(frame, item) for item in value]
             elif _counts(value) or len(values) > 1:
                 candidates = [value]
             else:
@@ -239,14 +243,14 @@ TABLE = (
         "max(number, …)",
         "the greatest of numbers and arrays of them",
         _aggregate,
-        _best("max", greater),
+        _best("max", max, greater),
     ),
     Builtin(
         "min",
         "min(number, …)",
         "the least of numbers and arrays of them",
         _aggregate,
-        _best("min", less),
+        _best("min", min, less),
     ),
     Builtin("mean", "mean(number, …)", "the average of numbers and arrays of them", _aggregate, mean),
     Builtin("median", "median(number, …)", "the middle of numbers and arrays of them", _aggregate, median),

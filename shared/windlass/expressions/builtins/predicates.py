@@ -162,7 +162,7 @@ def find_last_index(frame: Frame, source: Value, body: Body, slots: Slots, cost:
 def group_by(frame: Frame, source: Value, body: Body, slots: Slots, cost: int) -> Value:
     element = slots[0]
     groups = GroupMap()
-    for chunk in _chunks(frame, elements("groupBy", source), cost + 2):
+    for chunk in _chunks(frame, elements("groupBy", source), cost + 10):
         for item in chunk:
             frame[element] = item
             key = hashable(body(frame))
