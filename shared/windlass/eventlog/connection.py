@@ -63,17 +63,24 @@ class Connection:
             options=self._options,
             application_name=f"windlass {self._name}",
         )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: psycopg.Connection) -> None:
+        """Make it what this system expects, or refuse it."""
         connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for all integers: one plan a statement
         connection.adapters.register_loader("uuid", _HexLoader)
         check_format(connection, self._schema)
         durable = connection.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetchone()
         if durable is None or "off" in durable:
-            connection.close()
             raise Misconfigured(
                 "PostgreSQL runs with fsync or synchronous_commit off; a commit would promise nothing. Switch both on"
             )
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
-        return connection
 
     def _work(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -82,7 +89,8 @@ class Connection:
                 self._connection = self._open()
                 self.generation += 1
             return work(self._connection, *args, **kwargs)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except psycopg.Error as error:
+            # Whatever it is (a failover to a server that only reads, a right that was taken away), a new connection may mend it.
             self._drop()
             raise Unavailable(f"PostgreSQL did not answer: {str(error).strip() or type(error).__name__}") from error
 
