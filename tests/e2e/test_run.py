@@ -54,7 +54,10 @@ class Run:
         def find() -> int:
             return next((index + 1 for index, line in enumerate(self.story) if words in line), 0)
 
-        index: int = wait_for(f"{words!r} is told; so far: {self.story}", find, within_s)
+        try:
+            index: int = wait_for(f"{words!r} is told", find, within_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; told was: {self.story}") from error
         return self._told_at[index - 1]
 
     @property

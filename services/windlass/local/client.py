@@ -13,7 +13,7 @@ from windlass.errors import Invalid, Misconfigured, NotFound, Rejected, Unavaila
 
 ANSWER_S = 20.0
 """The longest that one answer may take; the gateway itself gives up on a commit earlier."""
-SUBMIT_S = 30.0
+SUBMIT_S = 10.0
 """How long submitting is tried again while nobody answers."""
 AGAIN_S = 0.5
 PARTS = 100

@@ -20,7 +20,7 @@ import msgspec
 
 from windlass.documents.reading import BODY_MAX, TooLarge, read_job
 from windlass.documents.validation import check_job
-from windlass.errors import Invalid
+from windlass.errors import Invalid, Unavailable
 from windlass.local import stack as stacks
 from windlass.local.client import Client, Job
 from windlass.local.data import locate
@@ -190,6 +190,10 @@ class Run:
             return await place.client.submit(msgspec.json.encode(self._definition), secrets.token_hex(16))
         except Invalid as error:
             raise BadFile("standard input" if self._args.file == "-" else self._args.file, str(error)) from error
+        except Unavailable as error:
+            if place.stack is not None:
+                raise
+            raise Unavailable(f"{error}; is WINDLASS_ENDPOINT right? Without it, `windlass run` starts what it needs") from error
 
     def _tell(self, ended: Job, whole: bytes) -> int:
         """Say how it went; returns the exit code."""

@@ -81,11 +81,11 @@ class Transcript:
         return lines
 
     def idle(self) -> list[Line]:
-        """What stands on a line that is not ended, such as a question, and did not grow since this was last asked."""
+        """What stands on lines that were begun before this was last asked and are not ended: a question, a row of dots."""
         lines: list[Line] = []
         for (task, _), attempt in self._attempts.items():
             for stream, text in list(attempt.open.items()):
-                if text and attempt.was_open.get(stream) == text:
+                if text and attempt.was_open.get(stream):
                     lines.append(Line(task, stream, _as_seen(text)))
                     attempt.open[stream] = ""
             attempt.was_open = dict(attempt.open)

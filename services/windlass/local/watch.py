@@ -178,9 +178,9 @@ class Watch:
                 await self._news.wait()
         except TimeoutError:
             self._display.lines(self._transcript.idle(), self._names)
-            if self._ear.was_deaf or self._transcript.with_gaps():
-                with suppress(WindlassError):
-                    await self._fetch(self._started if self._ear.was_deaf else self._transcript.with_gaps())
+            running = self._started.keys() - self._finished if self._ear.was_deaf else set()
+            with suppress(WindlassError):
+                await self._fetch(self._transcript.with_gaps() | running)
 
     async def _cancel(self, asked: asyncio.Event) -> None:
         await asked.wait()
@@ -208,7 +208,7 @@ class Watch:
                 self._place(task.id)
             if task.state in TASK_ENDED:
                 self._finished.add(task.id)
-                if task.id in self._transcript.with_gaps():
+                if self._ear.was_deaf or task.id in self._transcript.with_gaps():
                     with suppress(WindlassError):
                         await self._fetch([task.id])
                 self._display.lines(self._transcript.end(task.id), self._names)

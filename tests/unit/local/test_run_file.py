@@ -73,7 +73,7 @@ def test_the_command_answers_2_without_starting_anything(tmp_path: Path) -> None
     assert not data.exists()
 
 
-def test_an_endpoint_that_nobody_answers_on_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_address_that_is_none_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "j.yaml").write_bytes(JOB)
     said = windlass("run", str(tmp_path / "j.yaml"), environ={"WINDLASS_ENDPOINT": "nonsense://x", "WINDLASS_DATA": ""})
     assert (said.returncode, said.stdout) == (1, "")

@@ -60,6 +60,17 @@ def test_a_question_without_line_end_is_shown_once_it_stands_still() -> None:
     assert transcript.take(part(2, "Ann\n")) == out("Ann")
 
 
+def test_a_row_of_dots_is_shown_while_it_grows() -> None:
+    transcript = Transcript()
+    transcript.take(part(1, "."))
+    assert transcript.idle() == []
+    transcript.take(part(2, "."))
+    assert transcript.idle() == out("..")
+    transcript.take(part(3, "."))
+    assert transcript.idle() == []
+    assert transcript.end("t") == out(".")
+
+
 def test_a_bar_of_progress_is_shown_as_it_stood_last() -> None:
     transcript = Transcript()
     assert transcript.take(part(1, "10%\r50%\r100%\r\nwindows\r\n")) == out("100%", "windows")
