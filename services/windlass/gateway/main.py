@@ -21,6 +21,10 @@ from windlass.release import RELEASE
 log = logs.get()
 
 
+KEEP_ALIVE_S = 75
+"""How long an idle connection of a client is kept; longer than most proxies keep theirs, so that they close first."""
+
+
 def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `windlass gateway`."""
     parser.add_argument("--port", type=int, metavar="N", help="where the API answers (default 8000; 0 picks one)")
@@ -65,7 +69,7 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
             group.create_task(service.every(node.times.heartbeat_s, beat, stop))
             async with (
                 service.serve_http(health, inside),
-                service.serve_http(App(intake, parts, RELEASE), listening, lifespan="off"),
+                service.serve_http(App(intake, parts, RELEASE), listening, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S),
             ):
                 host, port = listening.getsockname()[:2]
                 log.info("gateway_ready", url=f"http://{host}:{port}", health=f"http://127.0.0.1:{inside.getsockname()[1]}")
