@@ -59,6 +59,7 @@ class Build:
         return self.slots - 1
 
     def literal(self, node: nodes.Literal) -> Closure:
+        self.cost -= 1
         value = node.value
         return lambda frame: value
 
@@ -71,6 +72,7 @@ class Build:
         return lambda frame: frame[ENVIRONMENT].get(name)
 
     def pointer(self, node: nodes.Pointer) -> Closure:
+        self.cost -= 1
         slot = node.slot
         return lambda frame: frame[slot]
 

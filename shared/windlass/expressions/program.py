@@ -52,10 +52,10 @@ class Program:
         """Raises `CompileError` for what is no expression at all."""
         self.source = source
         self._limits = limits
-        tree, names = _guarded(CompileError, source, parse, source, (), limits)
+        trees, names = _guarded(CompileError, source, _read, source, limits)
         self._whole = "$env" in names
         self._names = tuple(sorted(names - {"$env"}))
-        self._trees: list[Node] = [tree]
+        self._trees: list[Node] = trees
         self._codes: dict[object, _Code] = {}
 
     def run(self, environment: Names | None = None, limits: Limits | None = None) -> Value:
@@ -108,10 +108,12 @@ class Program:
 
     def _made(self, environment: Names) -> _Code:
         names = environment if self._whole else {name: environment[name] for name in self._names if name in environment}
-        try:
-            types = {name: type_of(type(value)) for name, value in names.items()}
-        except TypeError as problem:
-            raise CompileError(str(problem)) from None
+        types = {}
+        for name, value in names.items():
+            try:
+                types[name] = type_of(type(value))
+            except TypeError as problem:
+                raise CompileError(f"{name}: {problem}") from None
         functions = {name: type(value) for name, value in names.items() if isinstance(value, Function)}
         return self._build(Check(types, functions), self._tree(names.keys() & BUILTINS.keys()))
 
@@ -144,6 +146,21 @@ def _guarded(kind: type[ExpressionError], source: str, function: Callable[..., A
         raise
     except RecursionError:
         raise kind("nesting is too deep", None, "depth", source) from None
+
+
+def _read(source: str, limits: Limits) -> tuple[list[Node], set[str]]:
+    """The tree, if the source has one whatever the environment, and the names in it.
+
+    An environment that hides a builtin with a predicate can make sense of what is otherwise an error.
+    """
+    try:
+        tree, names = parse(source, (), limits)
+    except CompileError as error:
+        try:
+            return [], parse(source, BUILTINS, limits)[1]
+        except CompileError:
+            raise error from None
+    return [tree], names
 
 
 def _measure(frame: Frame, value: Value) -> None:

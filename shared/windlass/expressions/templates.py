@@ -1,9 +1,11 @@
 """Finding the `{{ … }}` in a text: one pass, linear in its length."""
 
 import re
+import sys
 from collections.abc import Iterator
 
 _BLANK = "\t\n\f\r "
+_NEVER = sys.maxsize  # further than any text is long
 _NOT_BLANK = re.compile(r"[^\t\n\f\r ]")
 
 
@@ -22,12 +24,14 @@ def placeholders(text: str) -> Iterator[tuple[int, int, str]]:
         first = match.start()
         if close < first + 1:
             close = text.find("}}", first + 1)
-            end = len(text[first:close].rstrip(_BLANK)) + first if close >= 0 else -1
+            if close < 0:
+                close = _NEVER
+            end = len(text[first:close].rstrip(_BLANK)) + first
         if line_break < first:
             line_break = text.find("\n", first)
             if line_break < 0:
                 line_break = len(text)
-        if close >= 0 and line_break >= end:
+        if close < _NEVER and line_break >= end:
             yield at, close + 2, text[first:end]
             at = text.find("{{", close + 2)
             continue
