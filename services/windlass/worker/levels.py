@@ -1,9 +1,9 @@
 """Taking tasks from one queue: never more than its free slots, the highest priority first.
 
 Each priority has a consumer. While a slot is free, every level has a request standing, so an idle worker hears of a task at
-once. A task that comes when no slot is free goes back, and its level is remembered as one that has something; such levels are
-emptied from 9 down before lower ones are asked. So a level known to be empty costs nothing to skip, and strictness leaks by one
-message at the most.
+once. A task that comes when no slot is free goes back, and its level is remembered as one that has something, as is one whose
+message says that more wait behind it; such levels are emptied from 9 down before lower ones are asked, with a request standing
+at each level above. So a level known to be empty costs nothing to skip, and strictness leaks by one message at the most.
 """
 
 import asyncio
@@ -63,6 +63,8 @@ class Levels:
                     self._probing = None
                     if delivery.pending == 0:
                         self._filled.discard(priority)
+            elif delivery.pending:
+                self._filled.add(priority)
             if self.free > 0 and not self._resting:
                 self.free -= 1
                 self._begin(delivery)
@@ -85,16 +87,18 @@ class Levels:
     def _ask(self) -> None:
         if self.free <= 0 or self._resting or self._probing is not None:
             return
-        above = [priority for priority in self._filled if priority > 0]
-        if above:
-            self._probing = max(above)
-            self._awaited = self.free
-            self._want(self._probing, self.free, no_wait=True)
-            return
+        highest = max(self._filled, default=0)
         for priority, puller in self._pullers.items():
+            if priority == highest > 0:
+                break
+            # Also while a lower level is emptied: what comes above it meanwhile goes first.
             lacking = (self.free if priority == 0 else 1) - puller.asked
             if lacking > 0:
                 self._want(priority, lacking)
+        if highest > 0:
+            self._probing = highest
+            self._awaited = self.free
+            self._want(highest, self.free, no_wait=True)
 
     def _want(self, priority: int, count: int, no_wait: bool = False) -> None:
         puller = self._pullers[priority]
