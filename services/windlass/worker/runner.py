@@ -51,6 +51,10 @@ ERROR_MAX = 16 * 1024
 DONE_MAX = 2000
 """How many ended attempts are remembered, so that a late order for one is known as such."""
 
+RECORDED = "recorded"
+FINAL = frozenset({RECORDED, "stale", "not_found", "invalid", "corrupt"})
+"""Codes of answers after which a report need not be kept; what is invalid or corrupt is in the quarantine."""
+
 Key = tuple[TaskId, int]
 
 
@@ -257,9 +261,9 @@ class Runner:
         self._spawn(self._deliver(key, name, subject, payload, again))
 
     async def _deliver(self, key: Key, name: str, subject: str, payload: bytes, again: asyncio.Event) -> None:
-        message, pause = open_envelope(payload), AGAIN_S
+        message, pause, code = open_envelope(payload), AGAIN_S, ""
         try:
-            while True:
+            while code not in FINAL:
                 reply, answered = self._bus.expect()
                 await self._bus.tell(subject, msgspec.json.encode(msgspec.structs.replace(message, reply=reply)))
                 waits: set[asyncio.Future[Any]] = {answered, asyncio.ensure_future(again.wait())}
@@ -268,14 +272,15 @@ class Runner:
                 if answered.done():
                     with suppress(Invalid):
                         answer = open_envelope(answered.result())
-                        if ANSWERS.decode(answer.type, answer.data).code in (None, "stale", "not_found", "invalid"):
-                            break
+                        code = ANSWERS.decode(answer.type, answer.data).code or RECORDED
                 for wait in waits:
                     wait.cancel()
                 pause = min(pause * 2, AGAIN_MAX_S)
         finally:
             del self._reporting[key]
         self._spool.drop(name)
+        if code != RECORDED:
+            return  # it may be sent here again: an attempt that was given up before its start was on record is free to be claimed
         self._done[key] = None
         while len(self._done) > DONE_MAX:
             self._done.popitem(last=False)
