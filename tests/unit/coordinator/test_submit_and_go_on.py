@@ -219,3 +219,11 @@ def test_a_result_sets_the_variable_that_a_later_template_reads() -> None:
 def test_an_empty_result_sets_no_variable() -> None:
     one = job(task("a", var="x"))
     assert given(*running(one)).when(complete(task_id(), "")).work.variables == {}
+
+
+def test_a_task_that_its_values_make_too_large_to_send_fails_with_the_reason() -> None:
+    two = job(task("a", var="x"), task("b", env={name: "{{ tasks.x }}" for name in "abcd"}))
+    outcome = given(*running(two)).when(complete(task_id(), "x" * 1024 * 1024))
+    assert [type(event).__name__ for event in outcome.events] == ["TaskCompleted", "TaskRefused", "JobFailed"]
+    assert outcome.work.job is not None
+    assert "its definition takes 41" in outcome.work.job.error

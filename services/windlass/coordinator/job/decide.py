@@ -51,6 +51,8 @@ from windlass.subjects import check_queue
 
 SKIPS_MAX = 500
 """How many tasks in a row one decision skips before it leaves the rest to an `AdvanceJob`."""
+DEFINITION_MAX = 3 * 1024 * 1024
+"""Bytes of a task's definition once its templates are evaluated: it must fit a message, and results may be large."""
 DEFAULT_QUEUE = "default"
 
 Context = Mapping[str, Mapping[str, str]]
@@ -287,7 +289,16 @@ def _evaluate(task: Task, context: Context, render: Render) -> Task:
         changes["env"] = {key: render(value, context) if "{{" in value else value for key, value in task.env.items()}
     if any("{{" in item for item in task.cmd):
         changes["cmd"] = tuple(render(item, context) if "{{" in item else item for item in task.cmd)
-    return msgspec.structs.replace(task, **changes) if changes else task
+    if not changes:
+        return task
+    evaluated = msgspec.structs.replace(task, **changes)
+    size = len(msgspec.json.encode(evaluated))
+    if size > DEFINITION_MAX:
+        raise Invalid(
+            f"its definition takes {size} bytes with its templates evaluated, and a worker can be sent {DEFINITION_MAX}; "
+            "hand large values on as a file or an address"
+        )
+    return evaluated
 
 
 def run_to_end(
