@@ -15,6 +15,7 @@ from windlass.clock import Clock
 from windlass.errors import Invalid, Unavailable
 from windlass.eventlog import operational
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.log import Unfit
 from windlass.ids import is_id
 from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, LogPart, NodeBeat
@@ -32,6 +33,8 @@ class Records:
     def __init__(self, store: Connection, bus: Bus, clock: Clock) -> None:
         self._store, self._bus, self._clock = store, bus, clock
         self._parts: deque[Jetstream] = deque()
+        self._alone = 0
+        """How many of the next parts are stored one by one."""
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -59,7 +62,7 @@ class Records:
     async def _keep_node(self, beat: NodeBeat) -> None:
         try:
             await self._store.run(operational.keep_node, beat, self._clock.now())
-        except Unavailable as error:
+        except (Unavailable, Unfit) as error:
             log.warning("node_not_stored", error=str(error))
 
     async def store_logs(self, stop: asyncio.Event) -> None:
@@ -84,7 +87,9 @@ class Records:
             await puller.stop()
 
     async def _store_parts(self) -> None:
-        deliveries = [self._parts.popleft() for _ in range(min(PARTS_MAX, len(self._parts)))]
+        together = 1 if self._alone else PARTS_MAX
+        self._alone = max(0, self._alone - 1)
+        deliveries = [self._parts.popleft() for _ in range(min(together, len(self._parts)))]
         parts, sound = [], []
         for delivery in deliveries:
             try:
@@ -101,6 +106,13 @@ class Records:
             return
         try:
             await self._store.run(operational.keep_logs, parts)
+        except Unfit as error:
+            if len(sound) == 1:
+                self.quarantine(sound[0], str(error))
+                return
+            for delivery in reversed(sound):  # one of them is to blame: each by itself
+                self._parts.appendleft(delivery)
+            self._alone = len(sound)
         except Unavailable as error:
             log.warning("logs_postponed", error=str(error), parts=len(parts))
             for delivery in sound:

@@ -8,14 +8,27 @@ import msgspec
 import psycopg
 
 from windlass import ids
+from windlass.eventlog.log import Unfit
 from windlass.eventlog.statements import statement
 from windlass.messages.notices import LogPart, NodeBeat
 
 
+def _store(connection: psycopg.Connection, name: str, parameters: Mapping[str, object]) -> None:
+    try:
+        connection.execute(statement(name), parameters)
+    except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
+        raise Unfit(f"PostgreSQL cannot hold a value: {error}") from error
+
+
 def keep_logs(connection: psycopg.Connection, parts: Sequence[tuple[LogPart, datetime]]) -> None:
-    """Store parts of output with the time they came; storing one twice is harmless."""
-    connection.execute(
-        statement("keep_logs"),
+    """Store parts of output with the time they came; storing one twice is harmless.
+
+    Raises:
+        Unfit: a value that the database cannot hold; none of them was stored.
+    """
+    _store(
+        connection,
+        "keep_logs",
         {
             "task": [UUID(part.task) for part, _ in parts],
             "attempt": [part.attempt for part, _ in parts],
@@ -29,9 +42,14 @@ def keep_logs(connection: psycopg.Connection, parts: Sequence[tuple[LogPart, dat
 
 
 def keep_node(connection: psycopg.Connection, beat: NodeBeat, at: datetime) -> None:
-    """Store what a node said of itself."""
-    connection.execute(
-        statement("keep_node"),
+    """Store what a node said of itself.
+
+    Raises:
+        Unfit: a value that the database cannot hold.
+    """
+    _store(
+        connection,
+        "keep_node",
         {
             "id": beat.id,
             "name": beat.name,
