@@ -8,6 +8,7 @@ thrown away.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -30,12 +31,18 @@ from windlass.eventlog.rows import ACTIVE, ENDED
 from windlass.ids import JobId, TaskId, is_id, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,
+    AdvanceJob,
     Answer,
+    CancelJob,
     ClaimTask,
+    CompleteTask,
+    FailTask,
     Fence,
     GrantTask,
     JobCommand,
+    LoseTask,
     RefuseTask,
+    ReportProgress,
     SubmitJob,
 )
 from windlass.messages.envelope import Message, encode, open_envelope, tag_of
@@ -65,6 +72,20 @@ COMMIT_S = Histogram(
 )
 
 _encode = msgspec.json.Encoder().encode
+
+SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
+    "jobs": (SubmitJob, CancelJob),
+    "pending": (AdvanceJob,),
+    "started": (ClaimTask,),
+    "progress": (ReportProgress,),
+    "completed": (CompleteTask,),
+    "error": (FailTask,),
+}
+"""What may be said on which word: who may publish on a subject may say no more than that."""
+
+
+class _FrozenError(Exception):
+    """A job's own invariant broke in the middle of a batch: all of it is to be decided anew, without that job."""
 
 
 class Aside(Protocol):
@@ -197,6 +218,7 @@ class Coordinator:
                 item = self._decode(delivery)
             except Invalid as error:
                 self._aside.quarantine(delivery, str(error))
+                self._spawn(self._answer(delivery, error))
                 continue
             if item is not None:
                 items.append(item)
@@ -206,12 +228,12 @@ class Coordinator:
         place = self._bus.subjects.place(delivery.subject)
         message = open_envelope(delivery.payload)
         command = JOB_COMMANDS.decode(message.type, message.data)
+        if not isinstance(command, SPOKEN.get(place.word, ())):
+            raise Invalid(f"{message.type} is not said on {place.word}")
         if not is_id(command.job):
             raise Invalid(f"job {command.job!r} is not an id: 32 hex digits")
         if shard_of(command.job, self._shards) != place.shard:
             raise Invalid(f"job {command.job} is not of the shard that {delivery.subject} names")
-        if command.job in self._frozen:
-            raise Invalid(f"job {command.job} is frozen: {self._frozen[command.job]}")
         if isinstance(command, Fence):
             if not is_id(command.task):
                 raise Invalid(f"task {command.task!r} is not an id: 32 hex digits")
@@ -221,14 +243,18 @@ class Coordinator:
                 return None
         return Item(job=command.job, command=command, message=message, delivery=delivery)
 
+    async def _answer(self, delivery: Jetstream, error: WindlassError) -> None:
+        """Tell whoever waits for it that a message can never succeed."""
+        with suppress(Invalid):
+            reply = open_envelope(delivery.payload).reply
+            if reply:
+                await self._bus.tell(reply, self._message(_refusal(error), self._clock.now()))
+
     # -- one batch --------------------------------------------------------------------------------------------------
 
     async def _handle(self, items: list[Item]) -> None:
         for attempt in range(TRIES_MAX):
-            for item in items:
-                item.error = None
-            await self._load(items, optimistic=attempt == 0)
-            draft = self._decide(items)
+            draft = await self._draft(items, optimistic=attempt == 0)
             try:
                 await self._commit(draft)
             except Taken as error:
@@ -256,6 +282,18 @@ class Coordinator:
             await self._bus.tell(item.message.reply, self._message(_refusal(Invalid(str(refused))), self._clock.now()))
         if item.delivery is not None:
             self._aside.quarantine(item.delivery, str(refused))
+
+    async def _draft(self, items: list[Item], optimistic: bool) -> _Draft:
+        """Load and decide; anew, if a job had to be frozen: what was decided of it must not be stored."""
+        while True:
+            for item in items:
+                item.error, item.job = None, item.command.job
+            await self._load(items, optimistic)
+            try:
+                return self._decide(items)
+            except _FrozenError:
+                optimistic = False
+                self._drop(item.job for item in items)
 
     async def _load(self, items: list[Item], optimistic: bool) -> None:
         """Bring the working sets of a batch into memory, with one round trip for all that is missing."""
@@ -315,8 +353,15 @@ class Coordinator:
         draft = _Draft(self._clock.now(), Batch(shards=self._shards))
         heads = dict(self.heads)
         for item in items:
+            if item.job in self._frozen:
+                item.error = Corrupt(f"job {item.job} is frozen: {self._frozen[item.job]}")
             if item.error is None:
-                self._decide_one(item, draft, heads)
+                try:
+                    self._decide_one(item, draft, heads)
+                except Exception as error:  # whatever a rule raises, the other jobs go on
+                    self._frozen[item.job] = str(error) or repr(error)
+                    log.error("job_frozen", job=item.job, error=repr(error), exc_info=not isinstance(error, Corrupt))
+                    raise _FrozenError from error
             self._reply(item, draft)
         self._gather(draft, heads)
         return draft
@@ -339,13 +384,8 @@ class Coordinator:
                     return
         try:
             events = run_to_end(command, work, draft.now, self._render, evolve)
-        except Corrupt as error:
-            log.error("job_frozen", job=item.job, error=str(error))
-            self._frozen[item.job] = str(error)
-            self._drop([item.job])
-            draft.before.pop(item.job, None)
-            draft.tags.pop(item.job, None)
-            item.error = error
+        except Corrupt:
+            raise
         except WindlassError as error:
             item.error = error
             if isinstance(error, Stale):
@@ -388,8 +428,8 @@ class Coordinator:
 
     @staticmethod
     def _confirm(work: JobWork, command: JobCommand) -> bool:
-        """Whether a stale report is the word that a stopped task was waited for: whatever it says, it is over there."""
-        if not isinstance(command, Fence) or isinstance(command, ClaimTask):
+        """Whether a stale report is the word that a stopped task was waited for: however it ended, it is over there."""
+        if not isinstance(command, CompleteTask | FailTask | LoseTask):
             return False
         task = work.tasks.get(command.task)
         if task is None or task.stopping != command.worker or task.attempt != command.attempt:
@@ -495,7 +535,11 @@ class Coordinator:
                 await self._bus.tell(subject, payload)
             await self._publish(draft.published)
             for item in items:
-                if item.delivery is not None:
+                if item.delivery is None:
+                    continue
+                if isinstance(item.error, Corrupt):
+                    self._aside.quarantine(item.delivery, str(item.error))
+                else:
                     await item.delivery.ack()
         finally:
             self._untold.release()
