@@ -9,7 +9,6 @@ from windlass.expressions.errors import CompileError
 from windlass.expressions.limits import SLOTS
 from windlass.expressions.methods import METHODS
 from windlass.expressions.nodes import Node
-from windlass.expressions.regexps import pattern
 from windlass.expressions.types import ANY, BOOL, FLOAT, INT, NIL, STRING, UNKNOWN, Type, assignable, comparable
 from windlass.expressions.values import Function
 
@@ -104,8 +103,6 @@ class Check:
             if found is None:
                 message = f"invalid operation: {operator} (mismatched types {left} and {right})"
                 raise CompileError(message, part.position)
-            if operator == "matches" and isinstance(part.right, nodes.Literal):
-                pattern(part.right.value, part.position, CompileError)
             left = part.type = found
         return left
 

@@ -63,7 +63,7 @@ class _Template:
         shown = []
         size = 0
         for is_expression, part in self._parts:
-            text = _programs.get(part, limits).text(frame) if is_expression else part
+            text = _programs.get(part, limits).text(frame, limits) if is_expression else part
             size += len(text)
             shown.append(text)
         write(frame, size)
@@ -80,7 +80,7 @@ def compile(source: str, environment: Names | None = None, limits: Limits = DEFA
     Raises `CompileError`.
     """
     program = _programs.get(source, limits)
-    program.check(environment)
+    program.check(environment, limits)
     return program
 
 
@@ -117,7 +117,7 @@ def check(source: str, limits: Limits = DEFAULT) -> None:
     An empty field is fine: there is nothing to evaluate.
     """
     if source:
-        Program(expression_of(source), limits).check(None)
+        Program(expression_of(source), limits).check(None, limits)
 
 
 def forget() -> None:

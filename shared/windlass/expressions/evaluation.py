@@ -11,13 +11,13 @@ from typing import Any, NoReturn
 from windlass.expressions import nodes
 from windlass.expressions.builtins import BUILTINS
 from windlass.expressions.builtins.predicates import elements, hits
-from windlass.expressions.errors import RunError
+from windlass.expressions.errors import CompileError, RunError
 from windlass.expressions.limits import ENVIRONMENT, Frame, grow, spend
 from windlass.expressions.methods import Bound, invoke
 from windlass.expressions.nodes import Node
 from windlass.expressions.operations import OPERATIONS, converted, fetch, negative, sliced
+from windlass.expressions.regexps import cost, pattern
 from windlass.expressions.regexps import found as found_in
-from windlass.expressions.regexps import pattern
 from windlass.expressions.types import INT, STRING, STRING_MAP, name_of
 from windlass.expressions.values import ABSENT, MAX_INT, Function, KeyedMap, Value
 
@@ -43,11 +43,13 @@ def _not_bool(value: Value, position: int) -> NoReturn:
 class Build:
     """One translation. `slots` is how long the frame must be; `cost` what the parts built so far cost to run once."""
 
-    __slots__ = ("_used", "cost", "slots")
+    __slots__ = ("_patterns", "_used", "cost", "slots")
 
-    def __init__(self, slots: int, used: Collection[int]) -> None:
+    def __init__(self, slots: int, used: Collection[int], steps: int) -> None:
+        """`used` are the slots of predicates that are read, `steps` what compiling regular expressions may cost."""
         self.slots = slots
         self._used = used
+        self._patterns = steps
         self.cost = 0
 
     def build(self, node: Node) -> Closure:
@@ -158,7 +160,11 @@ class Build:
         if operator == "matches":
             self.cost += 10
             if literal and right_node.type is STRING:
-                return _matching(left, pattern(right_node.value, position, RunError), position)  # type: ignore[attr-defined]
+                compiled = pattern(right_node.value, position, CompileError)  # type: ignore[attr-defined]
+                self._patterns -= cost(compiled)
+                if self._patterns < 0:
+                    raise CompileError("regular expressions are too large", position, "steps")
+                return _matching(left, compiled, position)
         slow = OPERATIONS[operator]
         quick = _QUICK.get(operator)
         if quick is None:

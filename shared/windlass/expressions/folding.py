@@ -8,7 +8,6 @@ from windlass.expressions.errors import CompileError, RunError
 from windlass.expressions.limits import Frame
 from windlass.expressions.nodes import Binary, Builtin, Literal, Node
 from windlass.expressions.operations import OPERATIONS, negative
-from windlass.expressions.regexps import pattern
 from windlass.expressions.types import BOOL, CLASSES, INT
 from windlass.expressions.values import MAX_INT
 
@@ -53,10 +52,6 @@ def _binary(node: Binary) -> Node:
         right = part.right = fold(part.right)
         if part.operator == "in":
             left = _between(part)
-        elif part.operator == "matches":
-            if isinstance(right, Literal) and type(right.value) is str:
-                pattern(right.value, part.position, CompileError)
-            left = part
         elif isinstance(left, Literal) or isinstance(right, Literal):
             left = _constant(part, left, right)
         else:

@@ -9,7 +9,7 @@ from windlass.expressions.limits import Frame, grow, spend, write
 from windlass.expressions.methods import Bound, clamped, member
 from windlass.expressions.moments import Duration, Location, Named, Time
 from windlass.expressions.powers import power
-from windlass.expressions.regexps import found, pattern
+from windlass.expressions.regexps import cost, found, pattern
 from windlass.expressions.types import CLASSES, name_of
 from windlass.expressions.values import (
     ABSENT,
@@ -277,8 +277,9 @@ def matches(frame: Frame, left: Value, right: Value) -> bool:
         raise converted(left, "string")
     if not isinstance(right, str):
         raise converted(right, "string")
-    spend(frame, 60 + 4 * len(right) + (len(left) >> 3))
-    return found(pattern(right, None, RunError), left)
+    compiled = pattern(right, None, RunError)
+    spend(frame, 20 + cost(compiled) + (len(left) >> 3))
+    return found(compiled, left)
 
 
 def negative(value: Value) -> Value:

@@ -8,7 +8,7 @@ from windlass.expressions.builtins import BUILTINS
 from windlass.expressions.checker import Check
 from windlass.expressions.errors import CompileError, ExpressionError, RunError
 from windlass.expressions.evaluation import Build, Closure
-from windlass.expressions.limits import CELLS, ENVIRONMENT, SLOTS, STEPS, TEXT, Frame, Limits, write
+from windlass.expressions.limits import CELLS, DEFAULT, ENVIRONMENT, SLOTS, STEPS, TEXT, Frame, Limits, write
 from windlass.expressions.nodes import Node
 from windlass.expressions.parser import parse
 from windlass.expressions.text import text
@@ -46,36 +46,36 @@ class Program:
     Safe to share between threads.
     """
 
-    __slots__ = ("_codes", "_limits", "_names", "_trees", "_whole", "source")
+    __slots__ = ("_codes", "_names", "_trees", "_whole", "source")
 
     def __init__(self, source: str, limits: Limits) -> None:
         """Raises `CompileError` for what is no expression at all."""
         self.source = source
-        self._limits = limits
         trees, names = _guarded(CompileError, source, _read, source, limits)
         self._whole = "$env" in names
         self._names = tuple(sorted(names - {"$env"}))
         self._trees: list[Node] = trees
         self._codes: dict[object, _Code] = {}
 
-    def run(self, environment: Names | None = None, limits: Limits | None = None) -> Value:
+    def run(self, environment: Names | None = None, limits: Limits = DEFAULT) -> Value:
         """The value; raises `CompileError` if it makes no sense with these types, `RunError` if it fails."""
-        frame = accounts(environment, limits or self._limits)
-        value = self.value(frame)
+        frame = accounts(environment, limits)
+        value = self.value(frame, limits)
         if type(value) not in _SMALL:
             _guarded(RunError, self.source, _measure, frame, value)
         return value
 
-    def check(self, environment: Names | None) -> None:
+    def check(self, environment: Names | None, limits: Limits) -> None:
         """Check against the types of an environment, or without one; raises `CompileError`."""
         if environment is not None:
-            self._code(environment)
-        else:
-            _guarded(CompileError, self.source, self._build, Check(None, {}), parse(self.source, (), self._limits)[0])
+            self._code(environment, limits)
+            return
+        tree, _ = _guarded(CompileError, self.source, parse, self.source, (), limits)
+        _guarded(CompileError, self.source, _built, Check(None, {}), tree, limits)
 
-    def value(self, frame: Frame) -> Value:
+    def value(self, frame: Frame, limits: Limits) -> Value:
         """Run on the accounts of a frame, and leave in it what remains of them."""
-        code = self._code(frame[ENVIRONMENT])
+        code = self._code(frame[ENVIRONMENT], limits)
         whole = frame + code.variables
         try:
             value = code.entry(whole)
@@ -87,26 +87,26 @@ class Program:
         frame[STEPS], frame[CELLS], frame[TEXT] = whole[STEPS], whole[CELLS], whole[TEXT]
         return value
 
-    def text(self, frame: Frame) -> str:
+    def text(self, frame: Frame, limits: Limits) -> str:
         """The text of the value, on the accounts of a frame."""
-        value = self.value(frame)
+        value = self.value(frame, limits)
         shown: str = value if type(value) is str else _guarded(RunError, self.source, text, frame, value)
         return shown
 
-    def _code(self, environment: Names) -> _Code:
+    def _code(self, environment: Names, limits: Limits) -> _Code:
         if self._whole:
             shape: object = tuple([(name, type(value)) for name, value in environment.items()])
         else:
             shape = tuple([type(environment[name]) if name in environment else _Absent for name in self._names])
         code = self._codes.get(shape)
         if code is None:
-            code = _guarded(CompileError, self.source, self._made, environment)
+            code = _guarded(CompileError, self.source, self._made, environment, limits)
             if len(self._codes) >= _SHAPES_MAX:
                 self._codes.clear()
             self._codes[shape] = code
         return code
 
-    def _made(self, environment: Names) -> _Code:
+    def _made(self, environment: Names, limits: Limits) -> _Code:
         names = environment if self._whole else {name: environment[name] for name in self._names if name in environment}
         types = {}
         for name, value in names.items():
@@ -115,23 +115,24 @@ class Program:
             except TypeError as problem:
                 raise CompileError(f"{name}: {problem}") from None
         functions = {name: type(value) for name, value in names.items() if isinstance(value, Function)}
-        return self._build(Check(types, functions), self._tree(names.keys() & BUILTINS.keys()))
+        return _built(Check(types, functions), self._tree(names.keys() & BUILTINS.keys(), limits), limits)
 
-    def _tree(self, overridden: Set[str]) -> Node:
+    def _tree(self, overridden: Set[str], limits: Limits) -> Node:
         """A tree of its own for each check, which writes on it. The first one is there already."""
         if not overridden:
             try:
                 return self._trees.pop()
             except IndexError:
                 pass
-        tree, _ = parse(self.source, overridden, self._limits)
+        tree, _ = parse(self.source, overridden, limits)
         return tree
 
-    def _build(self, check: Check, tree: Node) -> _Code:
-        check.visit(tree)
-        build = Build(check.slots, check.used)
-        entry = build.build(folding.fold(tree))
-        return _Code(entry, build.slots - SLOTS)
+
+def _built(check: Check, tree: Node, limits: Limits) -> _Code:
+    check.visit(tree)
+    build = Build(check.slots, check.used, limits.steps)
+    entry = build.build(folding.fold(tree))
+    return _Code(entry, build.slots - SLOTS)
 
 
 _SMALL = frozenset({str, int, float, bool, type(None)})
