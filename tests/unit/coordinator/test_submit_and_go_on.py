@@ -222,7 +222,7 @@ def test_an_empty_result_sets_no_variable() -> None:
 
 
 def test_a_task_that_its_values_make_too_large_to_send_fails_with_the_reason() -> None:
-    two = job(task("a", var="x"), task("b", env={name: "{{ tasks.x }}" for name in "abcd"}))
+    two = job(task("a", var="x"), task("b", env=dict.fromkeys("abcd", "{{ tasks.x }}")))
     outcome = given(*running(two)).when(complete(task_id(), "x" * 1024 * 1024))
     assert [type(event).__name__ for event in outcome.events] == ["TaskCompleted", "TaskRefused", "JobFailed"]
     assert outcome.work.job is not None
