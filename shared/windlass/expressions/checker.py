@@ -131,11 +131,16 @@ class Check:
     def member(self, node: nodes.Member) -> Type:
         base_node, key_node = node.base, node.key
         base = self.visit(base_node)
-        if isinstance(base_node, nodes.Name) and base_node.name == "$env" and not isinstance(key_node, nodes.Literal):
+        name: Any = None
+        if isinstance(key_node, nodes.Literal):
+            key = key_node.type = types.CLASSES[type(key_node.value)]
+            if key is STRING:
+                name = key_node.value
+        elif isinstance(base_node, nodes.Name) and base_node.name == "$env":
             node.key = self.unchecked(key_node)
             return UNKNOWN
-        key = self.visit(key_node)
-        name = key_node.value if isinstance(key_node, nodes.Literal) and key is STRING else None
+        else:
+            key = self.visit(key_node)
         if name is not None and isinstance(base_node, nodes.Name) and base_node.name == "$env" and base_node.slot is None:
             if self.environment is None or self._unchecked:
                 return UNKNOWN

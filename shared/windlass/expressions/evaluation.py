@@ -16,7 +16,7 @@ from windlass.expressions.limits import ENVIRONMENT, Frame, grow, spend
 from windlass.expressions.methods import Bound, invoke
 from windlass.expressions.nodes import Node
 from windlass.expressions.operations import OPERATIONS, converted, fetch, negative, sliced
-from windlass.expressions.regexps import cost, pattern
+from windlass.expressions.regexps import cost, match_cost, pattern
 from windlass.expressions.regexps import found as found_in
 from windlass.expressions.types import INT, STRING, STRING_MAP, name_of
 from windlass.expressions.values import ABSENT, MAX_INT, Function, KeyedMap, Value
@@ -238,8 +238,6 @@ class Build:
                 self.cost += 1
                 return lambda frame: frame[ENVIRONMENT].get(constant), False
         base, breaks = self.spine(node.base)
-        key = self.build(key_node)
-
         if type(constant) is str and not optional and not breaks:
 
             def field(frame: Frame) -> Value:
@@ -253,6 +251,7 @@ class Build:
                     raise
 
             return field, False
+        key = self.build(key_node)
 
         def run(frame: Frame) -> Value:
             value = base(frame)
@@ -584,7 +583,7 @@ def _matching(left: Closure, compiled: Any, position: int) -> Closure:
             error = converted(text, "string")
             error.position = position
             raise error
-        spend(frame, len(text) >> 3)
+        spend(frame, match_cost(compiled, len(text)))
         return found_in(compiled, text)
 
     return run

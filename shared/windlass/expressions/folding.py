@@ -115,7 +115,8 @@ def _between(node: Binary) -> Node:
 
 def _member(node: nodes.Member) -> Node:
     base = node.base = fold(node.base)
-    key = node.key = fold(node.key)
+    key = node.key if isinstance(node.key, Literal) else fold(node.key)
+    node.key = key
     if isinstance(base, Builtin) and base.name == "filter" and isinstance(key, Literal) and key.value in (0, -1):
         return nodes.Hit(node.position, _renamed(base, "findLast" if key.value else "find"), node.type)
     return node

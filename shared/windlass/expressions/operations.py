@@ -9,7 +9,7 @@ from windlass.expressions.limits import Frame, grow, spend, write
 from windlass.expressions.methods import Bound, clamped, member
 from windlass.expressions.moments import Duration, Location, Named, Time
 from windlass.expressions.powers import power
-from windlass.expressions.regexps import cost, found, pattern
+from windlass.expressions.regexps import cost, found, match_cost, pattern
 from windlass.expressions.types import CLASSES, name_of
 from windlass.expressions.values import (
     ABSENT,
@@ -278,7 +278,7 @@ def matches(frame: Frame, left: Value, right: Value) -> bool:
     if not isinstance(right, str):
         raise converted(right, "string")
     compiled = pattern(right, None, RunError)
-    spend(frame, 20 + cost(compiled) + (len(left) >> 3))
+    spend(frame, 60 + cost(compiled) + match_cost(compiled, len(left)))
     return found(compiled, left)
 
 

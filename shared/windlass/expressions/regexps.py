@@ -40,6 +40,11 @@ def cost(compiled: Any) -> int:
     return 2 * int(compiled.programsize)
 
 
+def match_cost(compiled: Any, length: int) -> int:
+    """Steps that a match is worth at worst, when RE2 has to go through all its instructions for each character."""
+    return 1 + (length * int(compiled.programsize) >> 6)
+
+
 def found(compiled: Any, text: str | bytes) -> bool:
     """Whether the pattern matches anywhere. A byte that is not UTF-8 counts as one U+FFFD."""
     if isinstance(text, bytes):

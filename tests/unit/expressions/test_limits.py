@@ -43,6 +43,8 @@ def test_what_the_reference_allows_passes() -> None:
         ("fromJSON(repeat('[', 100000) + repeat(']', 100000))", "depth"),
         ("uniq(map(1..100000, [#]))", "steps"),
         ("count(1..900000, 'a' matches string(#))", "steps"),
+        ("repeat('ab', 400000) matches 'a[ab]{900}c'", "steps"),
+        ("[" + ", ".join(f"'a' matches '[\\\\pL]{{50}}{n}'" for n in range(100)) + "]", "steps"),
     ],
 )
 def test_what_would_cost_too_much_is_an_error_that_names_the_budget(source: str, budget: str) -> None:
