@@ -10,56 +10,24 @@ NAME, NUMBER, STRING, POINTER, END = "Identifier", "Number", "String", "Pointer"
 Token = tuple[str, str, int]
 """Kind, text and position. The kind of an operator, bracket or operator word is its own text."""
 
-WORDS = frozenset(["not", "in", "or", "and", "matches", "contains", "startsWith", "endsWith", "let", "if", "else"])
-_SYMBOLS = frozenset(
-    [
-        "(",
-        ")",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        ";",
-        ".",
-        "?.",
-        "?",
-        "??",
-        ":",
-        "::",
-        "|",
-        "||",
-        "+",
-        "-",
-        "*",
-        "**",
-        "/",
-        "%",
-        "^",
-        "!",
-        "!=",
-        "=",
-        "==",
-        "<",
-        "<=",
-        ">",
-        ">=",
-        "&&",
-        "..",
-    ]
-)
+_WORDS = "not in or and matches contains startsWith endsWith let if else"
+_SYMBOL = "( ) [ ] { } , ; . ?. ? ?? : :: | || + - * ** / % ^ ! != = == < <= > >= && .."
+WORDS = frozenset(_WORDS.split())
+_SYMBOLS = frozenset(_SYMBOL.split())
 
 BLANK = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what Unicode calls White_Space
 
 _TOKEN = re.compile(
-    rf"""(?P<blank>[{BLANK}]+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)
-    |(?P<name>(?:[^\W\d]|\$)[\w$]*)
+    rf"""[{BLANK}]*(?:
+    (?P<name>(?:[^\W\d]|\$)[\w$]*)
     |(?P<number>(?:0[xX][0-9a-fA-F_]*|0[oO][0-7_]*|0[bB][01_]*|[0-9][0-9_]*|(?=\.[0-9]))(?:\.(?!\.)[0-9_]*)?(?:[eE][+-]?[0-9_]*)?)
     |(?P<string>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')
-    |(?P<symbol>/(?!\*)|[&!=*<>][&=*]?|\|\|?|\?[.?]?|::?|\.\.?|[()\[\]{{}},;%+\-^])
+    |(?P<symbol>/(?![/*])|[&!=*<>][&=*]?|\|\|?|\?[.?]?|::?|\.\.?|[()\[\]{{}},;%+\-^])
     |(?P<raw>`[^`]*(?:``[^`]*)*`)
     |(?P<pointer>\#[\w$]*)
-    |(?P<other>.)""",
+    |(?P<comment>//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)
+    |(?P<end>\Z)
+    |(?P<other>.))""",
     re.VERBOSE | re.DOTALL,
 )
 
@@ -81,10 +49,9 @@ def tokens(source: str) -> list[Token]:
     add = found.append
     for match in _TOKEN.finditer(source):
         kind = match.lastgroup
-        if kind == "blank":
-            continue
-        text = match.group()
-        start = match.start()
+        group = match.lastindex or 0
+        text = match[group]
+        start = match.start(group)
         if kind == "name":
             if not text.isascii() and not is_name(text):
                 _fail(f"unrecognized character in {text}", start)
@@ -109,20 +76,15 @@ def tokens(source: str) -> list[Token]:
             if not is_name(text[1:]) or source.startswith("#", match.end()):
                 _fail(f"unknown pointer {text}", start)
             add((POINTER, text[1:], start))
-        else:
-            _fail(
-                "literal not terminated" if text in "\"'`" else "unclosed comment" if text == "/" else _unrecognized(text), start
-            )
+        elif kind == "other":
+            literal = "literal not terminated" if text in "\"'`" else None
+            _fail(literal or ("unclosed comment" if text == "/" else f"unrecognized character: U+{ord(text):04X}"), start)
     add((END, "", len(source)))
     return found
 
 
 def _fail(message: str, position: int) -> NoReturn:
     raise CompileError(message, position)
-
-
-def _unrecognized(character: str) -> str:
-    return f"unrecognized character: U+{ord(character):04X}"
 
 
 def _unescape(body: str, quote: str, start: int) -> str:
