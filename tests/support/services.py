@@ -150,7 +150,7 @@ class Hand:
         async def beats() -> None:
             while True:
                 await self.beat()
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.2)
 
         self._beating = asyncio.get_running_loop().create_task(beats())
 
