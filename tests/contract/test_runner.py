@@ -103,7 +103,7 @@ class Stage:
 
     async def __aexit__(self, *_: object) -> None:
         self.runtime.go_on.set()
-        await self.levels.stop()
+        await self.levels.rest()
         await self._orders.stop()
         await self._intake.stop()
 
@@ -395,7 +395,7 @@ async def test_there_are_never_more_tasks_than_slots_and_all_are_taken(bus: Bus)
         assert shop.most <= 3
         await shop.end(shop.begun[number])
     assert sorted(int(one.payload) for one in shop.begun if one.deliveries >= 1) == list(range(60))
-    await shop.levels.stop()
+    await shop.levels.rest()
 
 
 async def _work_off(shop: Shop, count: int, start: int = 0) -> list[int]:
@@ -414,7 +414,7 @@ async def test_a_worker_that_starts_takes_the_highest_priority_first(bus: Bus) -
     # The first that comes is taken, since at the start every level has a request standing and none is known to hold more.
     rest = taken[1:]
     assert rest == sorted(rest, reverse=True)
-    await shop.levels.stop()
+    await shop.levels.rest()
 
 
 async def test_what_comes_at_a_higher_priority_overtakes_a_row_that_waits(bus: Bus) -> None:
@@ -429,7 +429,7 @@ async def test_what_comes_at_a_higher_priority_overtakes_a_row_that_waits(bus: B
     payloads = [one.payload for one in shop.begun]
     assert sorted(taken, reverse=True)[:2] == [9, 9]
     assert payloads.index(b"urgent") <= begun + 2
-    await shop.levels.stop()
+    await shop.levels.rest()
 
 
 async def test_a_task_that_comes_when_no_slot_is_free_goes_back(bus: Bus) -> None:
@@ -441,18 +441,27 @@ async def test_a_task_that_comes_when_no_slot_is_free_goes_back(bus: Bus) -> Non
     await idle.levels.start()
     await until("another has it", lambda: idle.begun)
     assert idle.begun[0].payload == b"next"
-    await full.levels.stop()
-    await idle.levels.stop()
+    await full.levels.rest()
+    await idle.levels.rest()
 
 
 async def test_a_worker_that_rests_takes_nothing_more(bus: Bus) -> None:
     resting, other = Shop(bus, 2), Shop(bus, 2)
     await resting.levels.start()
     await until("its requests stand", lambda: resting.levels._pullers[0].accepted)
-    resting.levels.rest()
+    await resting.levels.rest()
     await _fill(bus, [0])
     await other.levels.start()
     await until("another has it", lambda: other.begun)
     assert resting.begun == []
-    await resting.levels.stop()
-    await other.levels.stop()
+    await other.levels.rest()
+
+
+async def test_what_is_on_its_way_to_a_worker_that_rests_goes_to_another_at_once(bus: Bus) -> None:
+    resting, other = Shop(bus, 5), Shop(bus, 5)
+    await resting.levels.start()
+    await until("its requests stand", lambda: resting.levels._pullers[0].accepted)
+    await asyncio.gather(_fill(bus, [0, 3, 5, 0, 9]), resting.levels.rest())
+    await other.levels.start()
+    await until("every task is with one of them", lambda: len(resting.begun) + len(other.begun) == 5)
+    await other.levels.rest()

@@ -40,15 +40,10 @@ class Levels:
             await puller.start()
         self._ask()
 
-    def rest(self) -> None:
-        """Ask no more; what still comes goes back."""
+    async def rest(self) -> None:
+        """End the requests; what was sent already goes back at once, since what is dropped comes again only after a while."""
         self._resting = True
-
-    async def stop(self) -> None:
-        """End the requests."""
-        self.rest()
-        for puller in self._pullers.values():
-            await puller.stop()
+        await asyncio.gather(*[puller.stop(drain=True) for puller in self._pullers.values()])
 
     def release(self) -> None:
         """A slot is free again."""

@@ -110,7 +110,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         group.create_task(service.every(min(0.5, times.lease_s / 6), watch, ended))
         await stop.wait()
         for level in levels.values():
-            level.rest()
+            await level.rest()
         try:
             async with asyncio.timeout(times.grace_s):
                 await runner.quiet()
@@ -120,8 +120,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 async with asyncio.timeout(5):
                     await runner.quiet()
         ended.set()
-        for level in levels.values():
-            await level.stop()
         await orders.stop()
         if runner.idle:
             await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))

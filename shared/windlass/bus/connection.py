@@ -31,6 +31,7 @@ CONNECT_S = 5
 AGAIN_MAX_S = 5.0
 """The longest pause until a step that failed after a reconnect is tried again."""
 ACK_TIMEOUT_S = 5.0
+DRAIN_S = 2.0
 PENDING_BYTES = 64 * 1024 * 1024
 """What may wait in the client while the server is away; beyond it publishing fails and callers try again."""
 ALREADY_QUEUED = 10077
@@ -80,10 +81,15 @@ class _Subscription:
         self.subject, self.queue, self.handler = subject, queue, handler
         self.live: Any = None
 
-    async def close(self) -> None:
-        """End it; messages on their way are dropped."""
-        if self.live is not None:
-            with suppress(nats.errors.Error):
+    async def close(self, drain: bool) -> None:
+        """End it; messages on their way are dropped, or with `drain` still handled."""
+        if self.live is None:
+            return
+        with suppress(nats.errors.Error, TimeoutError):
+            if drain:
+                async with asyncio.timeout(DRAIN_S):
+                    await self.live.drain()
+            else:
                 await self.live.unsubscribe()
 
 
@@ -250,11 +256,11 @@ class Bus:
         await self._attach(subscription)
         return subscription
 
-    async def unsubscribe(self, subscription: _Subscription) -> None:
-        """End a subscription."""
+    async def unsubscribe(self, subscription: _Subscription, drain: bool = False) -> None:
+        """End a subscription; with `drain`, return once all that the server has sent is handled."""
         with suppress(ValueError):
             self._subscriptions.remove(subscription)
-        await subscription.close()
+        await subscription.close(drain)
 
     # -- publishing -------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,7 @@ class Puller:
         self._subscription: object = None
         self._watch: asyncio.Task[None] | None = None
         self._misses = 0
+        self._stopped = False
         self._forget: Callable[[], None] = lambda: None
         self.consumer = consumer
 
@@ -129,13 +130,14 @@ class Puller:
         self._watch = asyncio.get_running_loop().create_task(self._watchdog())
         await self._fill()
 
-    async def stop(self) -> None:
-        """Take no more; what the server already sent is dropped and comes again."""
+    async def stop(self, drain: bool = False) -> None:
+        """Take no more; what the server already sent is dropped and comes again, or with `drain` still delivered."""
+        self._stopped = True
         self._forget()
         if self._watch is not None:
             self._watch.cancel()
         if self._subscription is not None:
-            await self._bus.unsubscribe(self._subscription)  # type: ignore[arg-type]  # made by subscribe
+            await self._bus.unsubscribe(self._subscription, drain)  # type: ignore[arg-type]  # made by subscribe
 
     @property
     def asked(self) -> int:
@@ -154,7 +156,7 @@ class Puller:
         await self._fill()
 
     async def _fill(self) -> None:
-        if self._ended is None and self._asked <= self._wanted // 2:
+        if self._ended is None and not self._stopped and self._asked <= self._wanted // 2:
             batch = self._wanted - self._asked
             self.reserve(batch)
             await self.want(batch)
@@ -186,7 +188,7 @@ class Puller:
 
     async def _on_status(self, headers: dict[str, str]) -> None:
         status = headers["Status"]
-        if status == "100":
+        if status == "100" or self._stopped:
             return
         pending = headers.get("Nats-Pending-Messages")
         self._asked = max(0, self._asked - int(pending)) if pending is not None else 0
