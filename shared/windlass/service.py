@@ -221,6 +221,13 @@ def _misconfigured(error: BaseException) -> Misconfigured | None:
     return None
 
 
+def _is_unavailable(error: BaseException) -> bool:
+    """Whether an error, or all of a group of them, says only that something did not answer."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_unavailable, error.exceptions))
+    return isinstance(error, Unavailable)
+
+
 def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> int:
     """Run a service until SIGTERM or SIGINT; returns its exit code.
 
@@ -245,8 +252,10 @@ def run(service: str, settings: Node, serve: Callable[[asyncio.Event], Coroutine
             _end_with_parent(lambda: _ask_from_outside(loop, ask))
         try:
             await serve(stop)
-        except (Misconfigured, BaseExceptionGroup) as error:
+        except (Misconfigured, Unavailable, BaseExceptionGroup) as error:
             cause = _misconfigured(error)
+            if cause is None and stop.is_set() and _is_unavailable(error):
+                return 0  # it was asked to end while it waited for something
             if cause is None:
                 raise
             log.error("service_misconfigured", error=str(cause))
