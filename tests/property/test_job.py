@@ -50,8 +50,8 @@ _tasks = st.builds(
     name=st.sampled_from(["a", "b"]),
     run=st.just("true"),
     var=st.sampled_from(["", "x", "y"]),
-    if_=st.sampled_from(["", "", "true", "false", "{{ tasks.x }}"]),
-    env=st.sampled_from([{}, {}, {"E": "{{ tasks.x }}"}]),
+    if_=st.sampled_from(["", "", "", "true", "false", "{{ tasks.x }}"]),
+    env=st.sampled_from([{}, {}, {}, {"E": "{{ tasks.x }}"}]),
     retry=st.sampled_from([None, None, Retry(limit=1), Retry(limit=3)]),
 )
 _row = st.sampled_from([0, 0, 0, 0, 0, SKIPS_MAX - 1, SKIPS_MAX, 2 * SKIPS_MAX + 1])
@@ -70,20 +70,22 @@ class Life(RuleBasedStateMachine):
         self.said: list[JobCommand] = []
         self.definition = Job(name="j", tasks=())
 
-    @initialize(tasks=st.lists(_tasks, min_size=0, max_size=4), row=_row, output=st.sampled_from(["", "done", "{{ tasks.y }}"]))
-    def choose(self, tasks: list[Task], row: int, output: str) -> None:
+    @initialize(
+        is_first=st.sampled_from([True, True, True, False]),
+        tasks=st.lists(_tasks, min_size=0, max_size=4),
+        row=_row,
+        output=st.sampled_from(["", "done", "{{ tasks.y }}"]),
+    )
+    def choose(self, is_first: bool, tasks: list[Task], row: int, output: str) -> None:
         skipped = (Task(name="s", run="true", if_="false"),) * row
-        self.definition = Job(name="j", tasks=skipped + tuple(tasks), output=output)
-        self.submit()
+        first = (Task(name="first", run="true", var="x", retry=Retry(limit=2)),) * is_first
+        self.definition = Job(name="j", tasks=first + skipped + tuple(tasks), output=output)
+        self.command(submit(self.definition))
 
     # -- what may come ----------------------------------------------------------------------------------------------
 
-    @rule()
-    def submit(self) -> None:
-        self.command(submit(self.definition))
-
-    @precondition(lambda self: len(self.said) > 12)
-    @rule(chance=st.integers(0, 3))
+    @precondition(lambda self: len(self.said) > 15)
+    @rule(chance=st.integers(0, 5))
     def cancel(self, chance: int) -> None:
         if chance == 0:
             self.command(CancelJob(job=JOB))
@@ -301,5 +303,5 @@ def msgspec_copy(work: JobWork) -> JobWork:
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=150, stateful_step_count=40, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
