@@ -69,25 +69,10 @@ class Running:
             self.process.stdout.close()
 
 
-class EmbeddedNats:
-    """A NATS server that a test may stop, kill, empty and start again on its port."""
+class Embedded:
+    """A server that a test may stop or kill; `running` is None while it is down."""
 
-    def __init__(self, path: Path, prefix: str = "") -> None:
-        self.data = Data(path)
-        self.data.make()
-        self._port = ports.pick()
-        self.server = Nats(self.data, binaries.nats_server(os.environ), self._port.number, RESERVED_BYTES)
-        self.server.prepare(allowed=rights_of(prefix))
-        self.running: Running | None = Running(self.server)
-
-    @property
-    def url(self) -> str:
-        """As the operator, who may do everything."""
-        return self.server.url("operator")
-
-    def url_of(self, service: str) -> str:
-        """As the user of a service, with its rights (of the prefix that this server was made with)."""
-        return self.server.url(service)
+    running: Running | None
 
     def stop(self) -> None:
         """End it in order."""
@@ -102,13 +87,34 @@ class EmbeddedNats:
             self.running.process.wait(10)
             self.stop()
 
+
+class EmbeddedNats(Embedded):
+    """A NATS server that a test may stop, kill, empty and start again on its port."""
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
+        self.data = Data(path)
+        self.data.make()
+        self._port = ports.pick()
+        self.server = Nats(self.data, binaries.nats_server(os.environ), self._port.number, RESERVED_BYTES)
+        self.server.prepare(allowed=rights_of(prefix))
+        self.running = Running(self.server)
+
+    @property
+    def url(self) -> str:
+        """As the operator, who may do everything."""
+        return self.server.url("operator")
+
+    def url_of(self, service: str) -> str:
+        """As the user of a service, with its rights (of the prefix that this server was made with)."""
+        return self.server.url(service)
+
     def start(self) -> None:
         """Start it again on the same port."""
         assert self.running is None
         self.running = Running(self.server)
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(Embedded):
     """A PostgreSQL server that a test may stop, kill and start again on its port."""
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +125,7 @@ class EmbeddedPostgres:
         self.server = Postgres(self.data, found, self._port.number)
         self.server.initialise(durable=False)
         self.server.prepare()
-        self.running: Running | None = Running(self.server)
+        self.running = Running(self.server)
 
     @property
     def dsn(self) -> str:
@@ -136,19 +142,6 @@ class EmbeddedPostgres:
 
         passwords = self.data.secrets().postgres
         database.admit(self.dsn, {role: word for role, word in passwords.items() if role not in (SUPERUSER, "windlass_owner")})
-
-    def stop(self) -> None:
-        """End it in order."""
-        if self.running is not None:
-            self.running.stop()
-            self.running = None
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self.running is not None:
-            self.running.process.kill()
-            self.running.process.wait(10)
-            self.stop()
 
     def start(self) -> None:
         """Start it again on the same port; what a killed one left of its processes is waited for."""

@@ -10,9 +10,10 @@ from windlass.documents.reading import BODY_MAX, Document, Form, TooLarge, read_
 from windlass.durations import seconds
 from windlass.errors import Invalid, WindlassError
 from windlass.eventlog.read import Reader
+from windlass.eventlog.rows import ENDED
 from windlass.gateway.commands import Commands
 from windlass.gateway.replies import Reply, error_reply, refusal, render
-from windlass.gateway.shapes import ENDED, job_view, summary_of_commit
+from windlass.gateway.shapes import job_view, summary_of_commit
 from windlass.gateway.waiting import Waiting
 
 Receive = Callable[[], Awaitable[Any]]

@@ -8,8 +8,6 @@ from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.messages.jobs import Job, Task
 
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
-
 
 class User(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Who submitted a job."""

@@ -14,7 +14,7 @@ from windlass import log as logs
 from windlass.bus.connection import Bus
 from windlass.errors import Invalid
 from windlass.eventlog.read import Reader
-from windlass.gateway.shapes import ENDED
+from windlass.eventlog.rows import ENDED
 from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, StreamChanged
 

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from windlass import ids, settings
 from windlass.bus.connection import Bus, connect
 from windlass.errors import NotFound, Unavailable, WindlassError
+from windlass.eventlog.rows import ENDED
 from windlass.local import staffing
 from windlass.local.client import PARTS, Client, Job, Task
 from windlass.local.display import Display
@@ -25,7 +26,6 @@ from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, LogPart
 from windlass.settings import SHARDS
 
-ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 TASK_ENDED = ENDED | {"SKIPPED", "STOPPED"}
 LOOK_S = 1.0
 """From one look at the job to the next when nothing is said; half of what a person may wait for news."""

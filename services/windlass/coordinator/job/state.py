@@ -67,59 +67,18 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case JobStarted():
             job.run, job.state, job.started_at, job.position = event.run, "SCHEDULED", event.at, 1
         case TaskDispatched():
-            _add(
-                work,
-                TaskRow(
-                    id=event.task,
-                    job=job.id,
-                    run=event.run,
-                    key=event.key,
-                    position=event.position,
-                    attempt=event.attempt,
-                    retries=event.retries,
-                    queue=event.queue,
-                    definition=event.definition,
-                    created_at=event.at,
-                    scheduled_at=event.at,
-                    state="SCHEDULED",
-                ),
-            )
+            row = _row(job, event, "SCHEDULED", event.attempt)
+            row.retries, row.queue, row.scheduled_at = event.retries, event.queue, event.at
+            _add(work, row)
         case TaskSkipped():
-            _add(
-                work,
-                TaskRow(
-                    id=event.task,
-                    job=job.id,
-                    run=event.run,
-                    key=event.key,
-                    position=event.position,
-                    attempt=1,
-                    definition=event.definition,
-                    created_at=event.at,
-                    scheduled_at=event.at,
-                    started_at=event.at,
-                    completed_at=event.at,
-                    state="SKIPPED",
-                ),
-            )
+            row = _row(job, event, "SKIPPED")
+            row.scheduled_at = row.started_at = row.completed_at = event.at
+            _add(work, row)
             _passed(job, event.position)
         case TaskRefused():
-            _add(
-                work,
-                TaskRow(
-                    id=event.task,
-                    job=job.id,
-                    run=event.run,
-                    key=event.key,
-                    position=event.position,
-                    attempt=1,
-                    definition=event.definition,
-                    created_at=event.at,
-                    failed_at=event.at,
-                    error=event.error,
-                    state="FAILED",
-                ),
-            )
+            row = _row(job, event, "FAILED")
+            row.failed_at, row.error = event.at, event.error
+            _add(work, row)
         case TaskStarted():
             task = _touch(work, event.task)
             task.state, task.attempt, task.worker, task.started_at = "RUNNING", event.attempt, event.worker, event.at
@@ -155,6 +114,21 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             job.state = "CANCELLED"
         case _:
             assert_never(event)
+
+
+def _row(job: JobRow, event: TaskDispatched | TaskSkipped | TaskRefused, state: str, attempt: int = 1) -> TaskRow:
+    """The row that an event brings into being."""
+    return TaskRow(
+        id=event.task,
+        job=job.id,
+        run=event.run,
+        key=event.key,
+        position=event.position,
+        attempt=attempt,
+        definition=event.definition,
+        created_at=event.at,
+        state=state,
+    )
 
 
 def _add(work: JobWork, task: TaskRow) -> None:

@@ -15,8 +15,8 @@ from windlass.gateway.commands import Commands
 from windlass.gateway.intake import Intake
 from windlass.gateway.openapi import SubmitOperation, errors
 from windlass.gateway.replies import Status
-from windlass.gateway.routes.paging import read_page
-from windlass.gateway.shapes import JobPage, JobSummary, JobView, LogPage, job_view, log_part, summary
+from windlass.gateway.routes.paging import log_page, read_page
+from windlass.gateway.shapes import JobPage, JobSummary, JobView, LogPage, job_view, summary
 from windlass.ids import JobId, is_id
 
 JOBS_USUAL, JOBS_MOST = 10, 20
@@ -108,13 +108,7 @@ async def get_job_log(
     rows, total = await reader.job_logs(job_id(job), asked.size, asked.offset)
     if not total and not await reader.has_job(job):
         raise NotFound("job not found")
-    return LogPage(
-        items=[log_part(row) for row in rows],
-        number=asked.number,
-        size=len(rows),
-        total_pages=asked.pages(total),
-        total_items=total,
-    )
+    return log_page(asked, rows, total)
 
 
 @put("/jobs/{job:str}/cancel", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))

@@ -1,10 +1,13 @@
 """Pages, as Tork counts them: from 1, clamped, wrong numbers answered with 404."""
 
 import re
+from collections.abc import Sequence
 from math import ceil
 from typing import NamedTuple
 
 from windlass.errors import NotFound
+from windlass.eventlog.read import LogRow
+from windlass.gateway.shapes import LogPage, log_part
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,12}")
 
@@ -23,6 +26,17 @@ class Page(NamedTuple):
     def pages(self, items: int) -> int:
         """How many pages some items make."""
         return ceil(items / self.size)
+
+
+def log_page(asked: Page, rows: Sequence[LogRow], total: int) -> LogPage:
+    """A page of output, of `total` parts."""
+    return LogPage(
+        items=[log_part(row) for row in rows],
+        number=asked.number,
+        size=len(rows),
+        total_pages=asked.pages(total),
+        total_items=total,
+    )
 
 
 def read_page(page: str | None, size: str | None, usual: int, most: int) -> Page:

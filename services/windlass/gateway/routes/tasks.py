@@ -8,8 +8,8 @@ from windlass.errors import Invalid, NotFound
 from windlass.eventlog.read import Reader
 from windlass.gateway.openapi import errors
 from windlass.gateway.routes.jobs import PARTS_MOST, PARTS_USUAL
-from windlass.gateway.routes.paging import read_page
-from windlass.gateway.shapes import LogPage, TaskView, log_part, task_view
+from windlass.gateway.routes.paging import log_page, read_page
+from windlass.gateway.shapes import LogPage, TaskView, task_view
 from windlass.ids import is_id
 
 
@@ -48,10 +48,4 @@ async def get_task_log(
     rows, total = await reader.task_logs(task_id(task), asked.size, asked.offset)
     if not total and await reader.task(task) is None:
         raise NotFound("task not found")
-    return LogPage(
-        items=[log_part(row) for row in rows],
-        number=asked.number,
-        size=len(rows),
-        total_pages=asked.pages(total),
-        total_items=total,
-    )
+    return log_page(asked, rows, total)
