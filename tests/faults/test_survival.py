@@ -14,6 +14,7 @@ from typing import Any
 from tests.support.stack import Up, up, wait_for
 from windlass.bus.connection import connect
 from windlass.messages.envelope import open_envelope
+from windlass.settings import PROFILES
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED"}
 LATER_S = 90.0
@@ -89,6 +90,22 @@ def test_fifty_jobs_survive_the_death_of_a_coordinator_and_of_a_worker(tmp_path:
     ran = executions(written)
     assert [execution for execution, times in ran.items() if times > 1] == []
     assert len({execution.split()[0] for execution in ran}) == 100
+
+
+def test_the_successor_of_a_killed_worker_gives_its_task_up_long_before_the_lease_ends(tmp_path: Path) -> None:
+    written = tmp_path / "executions"
+    with up("--runtime", "shell", environ={"WINDLASS_PROFILE": "default"}) as stack:
+        job = submit(stack, "once-more", proof(written, "1"))
+        wait_for("the task to run", written.exists, LATER_S)
+        stack.kill("worker-1")
+
+        def ended() -> bool:
+            return states(stack, [job]) == {job: "COMPLETED"}
+
+        wait_for("it to run again, well within a lease of 60 s", ended, PROFILES["default"].lease_s / 2)
+        (task,) = ask(stack, "GET", f"/jobs/{job}")["execution"]
+        assert task["redelivered"] == 1
+    assert [execution.split()[1] for execution in executions(written)] == ["1", "2"]
 
 
 def test_a_frozen_coordinator_loses_its_shards_and_changes_nothing_when_it_goes_on(tmp_path: Path) -> None:
