@@ -149,9 +149,12 @@ def test_a_key_makes_one_job_however_often_it_is_sent(api: Api) -> None:
 
 
 def test_nodes_and_counters_and_health(api: Api) -> None:
-    nodes = api.ask("GET", "/nodes")[1]
+    def seen() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = api.ask("GET", "/nodes")[1]
+        return found if any(node.get("queue") == f"x-{node['id']}" for node in found) else []
+
+    nodes = wait_for("the worker's row, which follows its heartbeat", seen)
     assert {node["status"] for node in nodes} == {"UP"}
-    assert any(node.get("queue") == f"x-{node['id']}" for node in nodes)
     assert api.ask("GET", "/metrics")[1]["nodes"]["online"] == len(nodes)
     status, health = api.ask("GET", "/health")
     assert (status, health["status"]) == (200, "UP")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Container
+from datetime import datetime
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -9,10 +10,11 @@ from nats.aio.msg import Msg
 from windlass import log as logs
 from windlass.bus import streams
 from windlass.bus.connection import Bus
+from windlass.clock import Clock
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.records import Records
 from windlass.errors import Invalid, Unavailable
-from windlass.ids import NODE, byte_for
+from windlass.ids import NODE, WorkerId, byte_for
 from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, NodeBeat
 from windlass.subjects import check_queue
@@ -27,17 +29,39 @@ class Census:
     """Listens to every heartbeat."""
 
     def __init__(
-        self, *, name: str, bus: Bus, peers: Leases, workers: Leases, records: Records, shards: int, owned: Container[int]
+        self,
+        *,
+        name: str,
+        bus: Bus,
+        clock: Clock,
+        peers: Leases,
+        workers: Leases,
+        records: Records,
+        shards: int,
+        owned: Container[int],
     ) -> None:
-        self._name, self._bus, self._peers, self._workers = name, bus, peers, workers
+        self._name, self._bus, self._clock, self._peers, self._workers = name, bus, clock, peers, workers
         self._records, self._shards, self._owned = records, shards, owned
         self._ready: set[str] = set()
         """Workers and queues whose streams and consumers this process has made or found."""
+        self._unkept: dict[WorkerId, tuple[NodeBeat, datetime]] = {}
+        """The last heartbeat of each node whose shard is not ours, and when it came: perhaps nobody owned it then."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.heard = 0
+        """Heartbeats that were understood."""
 
     async def start(self) -> None:
         """Begin to listen."""
         await self._bus.subscribe(self._bus.subjects.heartbeats(), self._on_beat)
+
+    def shards_taken(self) -> None:
+        """Store what nodes of shards that are ours now said before; the newest word of a node wins."""
+        for beat, at in [kept for node, kept in self._unkept.items() if self._is_ours(node)]:
+            del self._unkept[beat.id]
+            self._records.keep_node(beat, at)
+
+    def _is_ours(self, node: str) -> bool:
+        return byte_for(node) % self._shards in self._owned
 
     async def broker_returned(self) -> None:
         """Orders' streams live in the broker's memory and are gone: make them again as their workers speak."""
@@ -69,8 +93,14 @@ class Census:
                 leases.end(beat.id)
             elif leases.beat(beat.id, beat.counter):
                 self._ready.discard(beat.id)  # new here, or back from the dead: its orders' stream may be gone
-        if byte_for(beat.id) % self._shards in self._owned:
-            self._records.keep_node(beat)
+        self.heard += 1
+        if self._is_ours(beat.id):
+            self._unkept.pop(beat.id, None)
+            self._records.keep_node(beat, self._clock.now())
+        else:
+            self._unkept[beat.id] = (beat, self._clock.now())
+        if beat.status == GONE:
+            self._unkept.pop(beat.id, None)
         if beat.service == "worker":
             self._spawn(self._serve_worker(beat))
 

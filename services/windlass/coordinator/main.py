@@ -64,8 +64,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             name=name, coordinator=coordinator, store=store, bus=bus, clock=clock, shards=shards, peers=peers, workers=workers
         )
         forwarder = Forwarder(bus, records, shards)
-        census = Census(name=name, bus=bus, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads)
-        ownership.gone = census.remove
+        census = Census(
+            name=name, bus=bus, clock=clock, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads
+        )
+        ownership.gone, ownership.taken = census.remove, census.shards_taken
         pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
         health = service.Health("coordinator", node.instance, clock)
         coordinator.progressed = health.progressed

@@ -53,6 +53,8 @@ class Ownership:
         self.incarnation = ""
         self.gone: Callable[[str], Awaitable[None]] = _nothing
         """Called with each worker that was lost and holds nothing any more."""
+        self.taken: Callable[[], None] = lambda: None
+        """Called when shards became ours."""
 
     @property
     def owned(self) -> list[int]:
@@ -85,6 +87,7 @@ class Ownership:
             taken = [shard for shard in sorted(share) if shard not in self._coordinator.heads and await self._take(shard)]
         if taken:
             log.info("shards_taken", shards=taken)
+            self.taken()
             await self._know_workers(taken)
 
     async def _take(self, shard: int) -> bool:

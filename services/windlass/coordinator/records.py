@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import Counter
@@ -55,13 +56,13 @@ class Records:
         else:
             await delivery.term()
 
-    def keep_node(self, beat: NodeBeat) -> None:
-        """Store a heartbeat; losing one is harmless."""
-        self._spawn(self._keep_node(beat))
+    def keep_node(self, beat: NodeBeat, at: datetime) -> None:
+        """Store a heartbeat that came at a moment; losing one is harmless."""
+        self._spawn(self._keep_node(beat, at))
 
-    async def _keep_node(self, beat: NodeBeat) -> None:
+    async def _keep_node(self, beat: NodeBeat, at: datetime) -> None:
         try:
-            await self._store.run(operational.keep_node, beat, self._clock.now())
+            await self._store.run(operational.keep_node, beat, at)
         except (Unavailable, Unfit) as error:
             log.warning("node_not_stored", error=str(error))
 

@@ -1,4 +1,4 @@
--- A node's last heartbeat. Index: the primary key.
+-- A node's last heartbeat; one older than what is stored changes nothing. Index: the primary key.
 INSERT INTO nodes (
     id, name, service, hostname, version, port, status, cpu_percent, queues, task_count, started_at, last_heartbeat_at
 )
@@ -9,3 +9,4 @@ VALUES (
     ON CONFLICT (id) DO UPDATE
    SET status = EXCLUDED.status, cpu_percent = EXCLUDED.cpu_percent, queues = EXCLUDED.queues,
        task_count = EXCLUDED.task_count, last_heartbeat_at = EXCLUDED.last_heartbeat_at
+ WHERE nodes.last_heartbeat_at <= EXCLUDED.last_heartbeat_at
