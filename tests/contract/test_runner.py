@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -457,11 +458,42 @@ async def test_a_worker_that_rests_takes_nothing_more(bus: Bus) -> None:
     await other.levels.rest()
 
 
-async def test_what_is_on_its_way_to_a_worker_that_rests_goes_to_another_at_once(bus: Bus) -> None:
+async def test_what_was_sent_to_a_worker_that_rests_goes_to_another_at_once(bus: Bus, nats_url: str) -> None:
     resting, other = Shop(bus, 5), Shop(bus, 5)
     await resting.levels.start()
     await until("its requests stand", lambda: resting.levels._pullers[0].accepted)
-    await asyncio.gather(_fill(bus, [0, 3, 5, 0, 9]), resting.levels.rest())
+
+    async def fill_from_elsewhere() -> None:
+        async with connect(nats_url, "worker", "elsewhere", bus.subjects.prefix) as elsewhere:
+            await _fill(elsewhere, [0, 3, 5, 0, 9])
+            levels = [Names.level("default", priority) for priority in (0, 3, 5, 9)]
+            async with asyncio.timeout(10):
+                while sum([await _held(elsewhere, level) for level in levels]) < 5:
+                    await asyncio.sleep(0.01)
+
+    # Meanwhile this loop stands still: the server has sent everything, and the worker has seen nothing of it.
+    thread = threading.Thread(target=lambda: asyncio.run(fill_from_elsewhere()))
+    thread.start()
+    thread.join(20)
+    await resting.levels.rest()
     await other.levels.start()
-    await until("every task is with one of them", lambda: len(resting.begun) + len(other.begun) == 5)
+    soon_s = streams.TASK_ACK_WAIT_S / 2  # what was dropped would come again only after all of it
+    await until("every task is with the other one", lambda: len(other.begun) == 5, soon_s)
+    assert resting.begun == []
+    await other.levels.rest()
+
+
+async def _held(bus: Bus, consumer: str) -> int:
+    """How many messages the server has sent and not seen acknowledged."""
+    return (await bus.jetstream.consumer_info(Names(bus.subjects).tasks, consumer)).num_ack_pending or 0
+
+
+async def test_what_a_dead_worker_was_sent_goes_to_another_after_the_ack_wait(bus: Bus, nats_url: str) -> None:
+    async with connect(nats_url, "worker", "dead", bus.subjects.prefix) as its:
+        dead, other = Shop(its, 1), Shop(bus, 1)
+        await dead.levels.start()
+        await _fill(bus, [4])
+        await until("the task is with it", lambda: len(dead.begun) == 1)
+    await other.levels.start()
+    await until("another has it", lambda: len(other.begun) == 1, streams.TASK_ACK_WAIT_S + 10)
     await other.levels.rest()

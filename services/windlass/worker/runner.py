@@ -13,7 +13,7 @@ from windlass import durations
 from windlass import log as logs
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream
-from windlass.bus.streams import MESSAGE_MAX
+from windlass.bus.streams import MESSAGE_MAX, TASK_ACK_WAIT_S
 from windlass.clock import Clock
 from windlass.errors import Invalid
 from windlass.ids import TaskId, WorkerId, shard_of
@@ -42,8 +42,8 @@ log = logs.get()
 AGAIN_S = 1.0
 """When a claim or report that was not answered is sent again for the first time; doubles from there."""
 AGAIN_MAX_S = 10.0
-WORKING_S = 10.0
-"""How often the broker is told that a task which waits for its grant is still held."""
+CLAIM_AGAIN_MAX_S = TASK_ACK_WAIT_S / 3
+"""The longest pause between two claims: with each, the broker hears that the task is still held here."""
 REPORT_MAX = MESSAGE_MAX - 64 * 1024
 """Bytes of a report, with room for what the broker adds."""
 ERROR_MAX = 16 * 1024
@@ -161,17 +161,15 @@ class Runner:
         """Ask until there is an answer; None when the worker is ending first."""
         claim = ClaimTask(**self._fence(attempt.task))
         subject = self._subject("started", attempt.task)
-        pause, asked_at = AGAIN_S, self._clock.monotonic()
+        pause = AGAIN_S
         while True:
             await self._bus.tell(subject, self._message(claim))
             try:
                 async with asyncio.timeout(pause):
                     return await asyncio.shield(attempt.ordered)
             except TimeoutError:
-                pause = min(pause * 2, AGAIN_MAX_S)
-                if self._clock.monotonic() - asked_at > WORKING_S:
-                    asked_at = self._clock.monotonic()
-                    await delivery.working()
+                pause = min(pause * 2, CLAIM_AGAIN_MAX_S)
+                await delivery.working()
             except asyncio.CancelledError:
                 if attempt.ordered.cancelled():
                     return None

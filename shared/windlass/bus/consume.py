@@ -164,6 +164,7 @@ class Puller:
     def reserve(self, batch: int) -> None:
         """Count messages as asked for, before `want` asks."""
         self._asked += batch
+        self._heard_at = asyncio.get_running_loop().time()  # `accepted` counts from here: nothing can have been refused before
 
     async def want(self, batch: int, no_wait: bool = False) -> None:
         """Ask for `batch` more, which `reserve` has counted; with `no_wait`, only for what is there now."""

@@ -20,6 +20,8 @@ MESSAGE_MAX = 4 * 1024 * 1024
 """Of any message: a job of 500 KB, a result of 1 MiB and an envelope, with room."""
 ACK_WAIT_S = 30.0
 """A message whose reader died is delivered again after this; a takeover resets the consumer and does not wait for it."""
+TASK_ACK_WAIT_S = 10.0
+"""A task whose worker died before its claim, or left while the task was on its way to it, is given to another after this."""
 HOUR_S = 3600.0
 
 
@@ -175,7 +177,7 @@ def queue_consumers(subjects: Subjects, queue: str) -> list[ConsumerConfig]:
             durable_name=Names.level(queue, priority),
             filter_subject=subjects.queue_level(queue, priority),
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
+            ack_wait=TASK_ACK_WAIT_S,
             max_deliver=-1,
             max_ack_pending=100_000,  # tasks that workers hold while they ask for their grant
         )
