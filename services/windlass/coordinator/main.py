@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack
 
 from windlass import ids, service
 from windlass.bus import connection, streams
+from windlass.bus.connection import Bus
 from windlass.bus.consume import Puller
 from windlass.bus.streams import Names
+from windlass.clock import Clock
 from windlass.clock import system as clock
 from windlass.coordinator.bare import Forwarder
 from windlass.coordinator.census import Census
@@ -20,7 +22,9 @@ from windlass.coordinator.settings import Settings
 from windlass.coordinator.template import render
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
+from windlass.ids import WorkerId
 from windlass.release import RELEASE
+from windlass.settings import Node
 
 PEER_BEAT_S = 0.7
 """Coordinators say more often than others that they live, since shards wait for it."""
@@ -45,15 +49,34 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Own a share of the shards until `stop`."""
+    """Connect, answer about its health, and lead until `stop`."""
     node, name = settings.node, ids.new_node()
-    async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
+    async with AsyncExitStack() as held:
         store = Connection(settings.postgres, f"coordinator {name}", OWNER_IDLE_S)
         held.push_async_callback(store.close)
         aside = Connection(settings.postgres, f"records {name}")
         held.push_async_callback(aside.close)
         shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
         bus = await held.enter_async_context(connection.connect(node.nats_url, "coordinator", node.instance, node.prefix))
+        health = service.Health("coordinator", node.instance, clock)
+        await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
+        await lead(name, node, shards, store=store, aside=aside, bus=bus, clock=clock, health=health, stop=stop)
+
+
+async def lead(
+    name: WorkerId,
+    node: Node,
+    shards: int,
+    *,
+    store: Connection,
+    aside: Connection,
+    bus: Bus,
+    clock: Clock,
+    health: service.Health,
+    stop: asyncio.Event,
+) -> None:
+    """Own a share of the shards until `stop`: `store` is the session that owns them, `aside` one for all else."""
+    async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
         peers, workers = Leases(clock, PEER_LEASE_S), Leases(clock, node.times.lease_s)
         records = Records(aside, bus, clock)
         coordinator = Coordinator(
@@ -69,7 +92,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         ownership.gone, ownership.taken = census.remove, census.shards_taken
         pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
-        health = service.Health("coordinator", node.instance, clock)
         coordinator.progressed = health.progressed
         health.check("nats", lambda: None if bus.connected else "not connected")
         health.check("shards", lambda: None if coordinator.heads or ownership.share() == set() else "owns none yet")
@@ -92,7 +114,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         bare = Puller(bus, Names(bus.subjects).intake, streams.BARE, forwarder.take, wanted=64)
         await bare.start()
         held.push_async_callback(bare.stop)
-        await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
         await aside.run(eventlog.ensure_partitions, clock.now())
         group.create_task(service.every(PEER_BEAT_S, beat, stop))
         group.create_task(service.every(BALANCE_S, ownership.balance, stop))

@@ -156,13 +156,13 @@ class Ownership:
         if not lost:
             return
         held = [row for row in await self._store.run(eventlog.running, self.owned) if row[0] in lost]
-        for worker in {row[0] for row in held}:
+        for worker in sorted({row[0] for row in held}):
             log.warning("worker_lost", worker=worker, tasks=sum(row[0] == worker for row in held))
         self._coordinator.say(
             Item(job=job, command=LoseTask(job=job, run=run, task=task, attempt=attempt, worker=WorkerId(worker)))
             for worker, job, task, run, attempt in held
         )
-        for worker in lost - {row[0] for row in held}:
+        for worker in sorted(lost - {row[0] for row in held}):
             self._workers.forget(worker)
             await self.gone(worker)
 

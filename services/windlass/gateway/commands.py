@@ -44,15 +44,24 @@ class Unknown(Unavailable):
 class Commands:
     """Sends commands and waits for their answers."""
 
-    def __init__(self, bus: Bus, clock: Clock, shards: int, timeout_s: float, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        shards: int,
+        timeout_s: float,
+        patience_s: float = PATIENCE_S,
+        chance: ids.Chance = ids.chance,
+    ) -> None:
         self._bus, self._clock, self._shards = bus, clock, shards
         self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._chance = chance
         self._subjects = [bus.subjects.jobs(shard) for shard in range(shards)]
         self._waiting = 0
 
     def new_id(self, user: str, key: str | None) -> JobId:
         """The id of a job to be; jobs of one key meet in one shard, whose owner sees that they are one."""
-        return JobId(ids.new(self._clock.now(), None if key is None else ids.byte_for(user, key)))
+        return JobId(ids.new(self._clock.now(), None if key is None else ids.byte_for(user, key), self._chance))
 
     async def submit(self, job: JobId, definition: Job, user: str, key: str | None, digest: str | None) -> Committed:
         """Make a job; the committed one may be an earlier one of the same key.
@@ -75,7 +84,7 @@ class Commands:
             Rejected: it has ended.
             Unavailable: nothing was sent, or the outcome is unknown.
         """
-        await self._ask(CancelJob(job=job), job, ids.new(self._clock.now()))
+        await self._ask(CancelJob(job=job), job, ids.new(self._clock.now(), chance=self._chance))
 
     async def _ask(self, command: SubmitJob | CancelJob, job: JobId, message: str) -> Answer:
         if self._waiting >= WAITING_MAX:

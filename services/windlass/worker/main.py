@@ -9,15 +9,19 @@ from hashlib import blake2b
 from windlass import ids, service
 from windlass import log as logs
 from windlass.bus import connection
+from windlass.bus.connection import Bus
 from windlass.bus.consume import Puller
 from windlass.bus.streams import ORDERS, Names
+from windlass.clock import Clock
 from windlass.clock import system as clock
 from windlass.errors import WindlassError
+from windlass.ids import WorkerId
 from windlass.release import RELEASE
 from windlass.settings import SHARDS
 from windlass.worker.auto import KINDS, RuntimeSettings, make_runtime
 from windlass.worker.levels import Levels
 from windlass.worker.runner import Runner
+from windlass.worker.runtime import Runtime
 from windlass.worker.settings import Settings
 from windlass.worker.spool import Spool
 
@@ -46,8 +50,8 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Take tasks until `stop`, then let what runs finish within the grace period, or hand it back."""
-    node, worker, times = settings.node, ids.new_node(), settings.node.times
-    async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
+    node, worker = settings.node, ids.new_node()
+    async with AsyncExitStack() as held:
         spool = Spool(settings.spool)
         spool.open()
         place = blake2b(str(settings.spool.resolve()).encode(), digest_size=6).hexdigest()
@@ -67,8 +71,30 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         port = listening.getsockname()[1]
         bus = await held.enter_async_context(connection.connect(node.nats_url, "worker", node.instance, node.prefix))
         health = service.Health("worker", node.instance, clock)
+        await held.enter_async_context(service.serve_http(health, listening))
+        await work(
+            worker, settings, SHARDS, bus=bus, runtime=runtime, spool=spool, clock=clock, health=health, port=port, stop=stop
+        )
+
+
+async def work(
+    worker: WorkerId,
+    settings: Settings,
+    shards: int,
+    *,
+    bus: Bus,
+    runtime: Runtime,
+    spool: Spool,
+    clock: Clock,
+    health: service.Health,
+    port: int,
+    stop: asyncio.Event,
+) -> None:
+    """Take tasks until `stop`, then end as `serve` says."""
+    times = settings.node.times
+    async with asyncio.TaskGroup() as group:
         runner = Runner(
-            worker=worker, bus=bus, runtime=runtime, spool=spool, clock=clock, shards=SHARDS, worked=health.progressed
+            worker=worker, bus=bus, runtime=runtime, spool=spool, clock=clock, shards=shards, worked=health.progressed
         )
         pulse = service.Pulse(bus, worker, settings.name, "worker", RELEASE, clock)
         orders = Puller(bus, Names(bus.subjects).orders(worker), ORDERS, runner.order, wanted=256)
@@ -92,7 +118,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         health.check("nats", lambda: None if bus.connected else "not connected")
         health.check("runtime", lambda: None if well else "not healthy")
         health.check("orders", lambda: None if orders.asked else "no coordinator has answered yet")
-        await held.enter_async_context(service.serve_http(health, listening))
         await orders.start()
         while not orders.accepted and not stop.is_set():
             with suppress(WindlassError):
@@ -125,7 +150,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))
 
 
-def _levels(bus: connection.Bus, queue: str, slots: int, runner: Runner) -> Levels:
+def _levels(bus: Bus, queue: str, slots: int, runner: Runner) -> Levels:
     levels: Levels
 
     def freed() -> None:

@@ -264,7 +264,7 @@ class Runner:
             while code not in FINAL:
                 reply, answered = self._bus.expect()
                 await self._bus.tell(subject, msgspec.json.encode(msgspec.structs.replace(message, reply=reply)))
-                waits: set[asyncio.Future[Any]] = {answered, asyncio.ensure_future(again.wait())}
+                waits: tuple[asyncio.Future[Any], ...] = (answered, asyncio.ensure_future(again.wait()))
                 await asyncio.wait(waits, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 again.clear()
                 if answered.done():

@@ -96,12 +96,15 @@ class _Subscription:
 class Bus:
     """One connection; make it with `connect`."""
 
-    def __init__(self, url: str, service: str, instance: str, subjects: Subjects) -> None:
+    def __init__(
+        self, url: str, service: str, instance: str, subjects: Subjects, make_client: Callable[[], Client] = Client
+    ) -> None:
         self.subjects = subjects
         self.service = service
         self._url = url
         self._instance = instance
-        self._client = Client()
+        self._make_client = make_client
+        self._client = make_client()
         self._subscriptions: list[_Subscription] = []
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -136,7 +139,7 @@ class Bus:
     # -- life -------------------------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        self._client = Client()
+        self._client = self._make_client()
         await self._client.connect(
             self._url,
             name=f"{self.service} {self._instance}",
@@ -353,13 +356,15 @@ class Bus:
 
 
 @asynccontextmanager
-async def connect(url: str, service: str, instance: str, prefix: str = "") -> AsyncIterator[Bus]:
-    """A connection for the time of the block.
+async def connect(
+    url: str, service: str, instance: str, prefix: str = "", make_client: Callable[[], Client] = Client
+) -> AsyncIterator[Bus]:
+    """A connection for the time of the block; `make_client` gives the library's client, or one for another kind of server.
 
     Raises:
         Misconfigured: there is no NATS server at `url`, or it refuses this user.
     """
-    bus = Bus(url, service, instance, Subjects(prefix))
+    bus = Bus(url, service, instance, Subjects(prefix), make_client)
     try:
         async with asyncio.timeout(CONNECT_S):
             await bus._open()
