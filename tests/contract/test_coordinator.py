@@ -15,11 +15,11 @@ from tests.support.services import Desk, Hand, coordinator, desk
 from windlass import ids
 from windlass.clock import system as clock
 from windlass.coordinator.job.decide import SKIPS_MAX
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.errors import Conflict, NotFound, Rejected
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import migrate
+from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, TaskId
 from windlass.messages.commands import (
     AdvanceJob,

@@ -32,13 +32,13 @@ from tests.support.scenario import (
 )
 from tests.support.stack import Servers
 from windlass import ids
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log, operational
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import migrate
 from windlass.eventlog.rows import ACTIVE
+from windlass.eventlog.state import JobWork, evolve
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.envelope import tag_of

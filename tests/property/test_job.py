@@ -13,9 +13,9 @@ from tests.support.scenario import JOB, THEN, W1, W2, render, rows, submit
 from windlass import ids
 from windlass.coordinator.job.decide import SKIPS_MAX, run_to_end
 from windlass.coordinator.job.outgoing import advance_due
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.errors import NotFound, Rejected
 from windlass.eventlog.rows import ACTIVE, ENDED, TaskRow
+from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import TaskId, WorkerId
 from windlass.messages.commands import (
     AdvanceJob,

@@ -10,8 +10,8 @@ import msgspec
 
 from windlass import ids
 from windlass.coordinator.job.decide import run_to_end
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.errors import Invalid, WindlassError
+from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, TaskId, WorkerId
 from windlass.messages.commands import ClaimTask, CompleteTask, FailTask, JobCommand, LoseTask, ReportProgress, SubmitJob
 from windlass.messages.events import (

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.eventlog.rows import TaskRow
+from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import JOB_EVENT_TYPES, JOB_EVENTS, JobEvent, JobSubmitted
 

@@ -22,12 +22,12 @@ from windlass.bus.consume import Jetstream
 from windlass.clock import Clock
 from windlass.coordinator.job.decide import Render, run_to_end
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.rows import ACTIVE, ENDED
+from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, TaskId, is_id, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,

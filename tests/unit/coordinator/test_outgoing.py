@@ -29,7 +29,7 @@ from tests.support.scenario import (
 from windlass import ids
 from windlass.coordinator.job.decide import SKIPS_MAX
 from windlass.coordinator.job.outgoing import Outgoing, Redrive, again, outgoing, summary
-from windlass.coordinator.job.state import JobWork, evolve
+from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.commands import AdvanceJob, CancelJob, GrantTask, RunTask, StopTask
 from windlass.messages.events import JobEvent
 from windlass.messages.jobs import Retry

@@ -12,9 +12,9 @@ from typing import assert_never
 import msgspec
 
 from windlass import ids
-from windlass.coordinator.job.state import JobWork
 from windlass.errors import Conflict, Corrupt, Invalid, NotFound, Rejected, Stale
 from windlass.eventlog.rows import ENDED, JobRow, TaskRow
+from windlass.eventlog.state import JobWork
 from windlass.ids import TaskId
 from windlass.messages.commands import (
     AdvanceJob,

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from windlass.coordinator.job.state import JobWork
 from windlass.eventlog.rows import ENDED, JobRow, TaskRow
+from windlass.eventlog.state import JobWork
 from windlass.ids import JobId, TaskId, WorkerId, shard_of
 from windlass.messages.commands import AdvanceJob, GrantTask, RunTask, StopTask
 from windlass.settings import Times

@@ -24,8 +24,8 @@ from tests.support.scenario import (
     task,
     task_id,
 )
-from windlass.coordinator.job.state import JobWork, evolve
 from windlass.eventlog.rows import JobRow, TaskRow
+from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.events import JobEvent
 
 TWO = job(task("a", var="x"), task("b"))

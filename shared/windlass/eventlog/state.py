@@ -1,7 +1,7 @@
 """The working set of a job, and `evolve`: what each event does to it.
 
 `evolve` never refuses and reads no clock; what is in the log happened. It is all that ever changes a row, but for the
-operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps.
+operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps. Whoever follows the log of jobs may fold with it.
 """
 
 from dataclasses import dataclass, field
