@@ -36,6 +36,12 @@ def queue_token(name: str) -> str:
     return name if TOKEN.fullmatch(name) else "=" + b32encode(name.encode()).decode().rstrip("=").lower()
 
 
+def rung(bell: str) -> int | None:
+    """The shard whose bell a subject is; None if it is none."""
+    shard = bell.rpartition(".")[2]
+    return int(shard, 16) if re.fullmatch(r"[0-9a-f]{2}", shard) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a subject of the intake says: its word, and shard and worker where it has them."""
@@ -152,9 +158,13 @@ class Subjects:
         """`timed` or `hooked`: the head of a shard."""
         return f"{self.prefix}events.{name}.{shard:02x}"
 
+    def bells_of(self, name: str) -> str:
+        """Filter: the bells of all shards, of one name."""
+        return f"{self.prefix}events.{name}.*"
+
     def bells(self) -> list[str]:
         """Filter: all bells."""
-        return [f"{self.prefix}events.timed.*", f"{self.prefix}events.hooked.*"]
+        return [self.bells_of("timed"), self.bells_of("hooked")]
 
     def request(self, method: str) -> str:
         """An endpoint of the gateway's NATS service: `api.jobs`."""
