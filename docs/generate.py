@@ -80,8 +80,7 @@ def _message(kind: type[msgspec.Struct], note: str = "") -> str:
 
 def _flags(kind: type[msgspec.Struct]) -> str:
     tag = envelope.tag_of(kind)
-    words = [word for word, tags in (("timed", events.TIMED), ("hooked", events.HOOKED)) if tag in tags]
-    return f" ({', '.join(words)})" if words else ""
+    return " (timed)" if tag in events.TIMED else ""
 
 
 def all_events() -> str:
@@ -99,7 +98,7 @@ def all_events() -> str:
 
 def definitions() -> str:
     """The documents that events and commands carry."""
-    return "\n\n".join(_message(kind) for kind in (jobs.Job, jobs.Task, jobs.Retry))
+    return "\n\n".join(_message(kind) for kind in (jobs.Job, jobs.Task, jobs.Retry, jobs.Webhook))
 
 
 def _all(*kinds: type[msgspec.Struct]) -> Callable[[], str]:

@@ -46,7 +46,7 @@ from windlass.messages.commands import (
     SubmitJob,
 )
 from windlass.messages.envelope import Message, encode, open_envelope, tag_of
-from windlass.messages.events import HOOKED, TIMED, JobEvent
+from windlass.messages.events import TIMED, JobEvent
 from windlass.messages.notices import HeadMoved, StreamChanged
 from windlass.settings import Times
 
@@ -402,6 +402,8 @@ class Coordinator:
         shard = shard_of(item.job, self._shards)
         metadata = _encode({"message": item.message.id} if item.message else {})
         tags = draft.tags.setdefault(item.job, [])
+        job = self._cache[item.job].job
+        hooked = job is not None and job.definition.is_hooked
         for event in events:
             version += 1
             heads[shard] += 1
@@ -419,7 +421,7 @@ class Coordinator:
                     metadata=metadata,
                     at=draft.now,
                     timed=tag in TIMED,
-                    hooked=tag in HOOKED,
+                    hooked=hooked,
                 )
             )
         command = item.command

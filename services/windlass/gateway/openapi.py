@@ -40,6 +40,7 @@ def _job() -> Schema:
             "tags": Schema(type=OpenAPIType.ARRAY, items=text),
             "inputs": texts,
             "output": text,
+            "webhooks": Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/Webhook")),
             "tasks": Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/Task"), min_items=1),
             "wait": Schema(
                 type=OpenAPIType.OBJECT,

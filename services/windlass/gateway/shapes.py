@@ -6,7 +6,7 @@ import msgspec
 
 from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
-from windlass.messages.jobs import Job, Task
+from windlass.messages.jobs import Job, Task, Webhook
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -106,6 +106,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     result: str = ""
     error: str = ""
     progress: float | None = None
+    webhooks: tuple[Webhook, ...] = ()
 
 
 class LogPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -243,6 +244,7 @@ def job_view(whole: WholeJob) -> JobView:
         result=row.result,
         error=row.error,
         progress=row.progress or None,
+        webhooks=job.webhooks,
     )
 
 

@@ -27,7 +27,7 @@ Form = Literal["json", "yaml"]
 Made = TypeVar("Made", bound=msgspec.Struct)
 
 LATER: dict[type[msgspec.Struct], frozenset[str]] = {
-    Job: frozenset({"secrets", "defaults", "webhooks", "permissions", "autoDelete", "schedule"}),
+    Job: frozenset({"secrets", "defaults", "permissions", "autoDelete", "schedule"}),
     Task: frozenset(
         {
             "entrypoint",

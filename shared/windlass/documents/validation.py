@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable
 
-from windlass import expressions
+from windlass import expressions, urls
 from windlass.documents.tree import refused
 from windlass.durations import NotADuration, nanoseconds
 from windlass.errors import Invalid
 from windlass.expressions import ExpressionError
-from windlass.messages.jobs import Job, Task, Wait
+from windlass.messages.jobs import Job, Task, Wait, Webhook
 from windlass.subjects import check_queue
 
 NAME_MAX = 256
@@ -16,7 +16,17 @@ IMAGE_MAX = 256
 VAR_MAX = 64
 PRIORITY_MAX = 9
 RETRY_LIMIT_MAX = 10
+WEBHOOKS_MAX = 100
+"""Of one job: each event of it may be sent to all of them."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+"""What may be sent as the value of a header."""
+OUR_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"}
+    | {"expect", "webhook-id", "webhook-timestamp", "webhook-signature"}
+)
+"""Headers that say how a call is made, or that it is ours."""
 _ENV_NAME = re.compile(r"[^\s=\x00-\x1f\x7f-][^\s=\x00-\x1f\x7f]*")
 
 Refuse = Callable[[str, str, str], None]
@@ -38,6 +48,10 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
         lines.append(_line("Job.Tasks", "required", "a job is a list of tasks; give it at least one"))
     elif not job.tasks:
         lines.append(_line("Job.Tasks", "min", "a job is a list of tasks; give it at least one"))
+    if len(job.webhooks) > WEBHOOKS_MAX:
+        lines.append(_line("Job.Webhooks", "max", f"there are {len(job.webhooks)}; {WEBHOOKS_MAX} are allowed"))
+    for index, webhook in enumerate(job.webhooks):
+        _check_webhook(webhook, index, lines)
     _check_expression(job.output, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)), "Output")
     for index, task in enumerate(job.tasks):
         _check_task(task, index, lines)
@@ -93,6 +107,27 @@ def _check_task(task: Task, index: int, lines: list[str]) -> None:
     _check_expression(task.if_, refuse, "If")
     if len(task.var) > VAR_MAX:
         refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
+
+
+def _check_webhook(webhook: Webhook, index: int, lines: list[str]) -> None:
+    def refuse(field: str, rule: str, remedy: str) -> None:
+        lines.append(_line(f"Job.Webhooks[{index}].{field}", rule, remedy))
+
+    if not webhook.url:
+        refuse("URL", "required", "give the address that is to be told, such as https://example.com/hook")
+    else:
+        try:
+            urls.parse(webhook.url)
+        except Invalid as error:
+            refuse("URL", "url", str(error))
+    for name, value in webhook.headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            refuse("Headers", "header", f"{name!r} cannot name a header; use letters, digits and hyphens")
+        elif name.lower() in OUR_HEADERS:
+            refuse("Headers", "header", f"{name} is set by Windlass itself; remove it")
+        elif "{{" not in value and not HEADER_VALUE.fullmatch(value):  # a template's value is checked when it is known
+            refuse("Headers", "header", f"{name} holds a line break or a control character; remove it")
+    _check_expression(webhook.if_, refuse, "If")
 
 
 def _check_expression(text: str, refuse: Refuse, field: str) -> None:

@@ -1,8 +1,8 @@
 """Events of a job's stream: facts, in the past tense, kept for ever.
 
 Each carries what was decided, so that nobody recomputes it. An event gains fields with defaults only; a change of meaning
-is a new event. `TIMED` events set, move or end a timer; `HOOKED` ones are what webhooks may want; both sets are stored beside the
-event at append, each with an index of its own.
+is a new event. `TIMED` events set, move or end a timer; that is stored beside the event at append, and so is whether the job has
+webhooks that want to hear of it (`Job.is_hooked`), each with an index of its own.
 """
 
 from datetime import datetime
@@ -187,4 +187,3 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
 TIMED = frozenset(tag_of(kind) for kind in (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled))
-HOOKED: frozenset[str] = frozenset()  # webhooks are not part of a job yet

@@ -37,6 +37,23 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     tags: tuple[str, ...] = ()
 
 
+class Webhook(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Whom to tell by HTTP what happens to a job: `url` gets a POST for each `event`, if the expression `if_` says true.
+
+    The values of `headers` are templates. An empty `event` is `job.StateChange`; one that is not in `HOOK_EVENTS` never happens.
+    """
+
+    url: str
+    headers: dict[str, str] = {}
+    event: str = ""
+    if_: str = msgspec.field(name="if", default="")
+
+
+JOB_STATE, JOB_PROGRESS, TASK_STATE, TASK_PROGRESS = "job.StateChange", "job.Progress", "task.StateChange", "task.Progress"
+HOOK_EVENTS = frozenset({JOB_STATE, JOB_PROGRESS, TASK_STATE, TASK_PROGRESS})
+"""What a webhook may be told of."""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """A job as it is submitted: tasks in order, `inputs` for their templates, `output` the template of its result."""
 
@@ -45,4 +62,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     tags: tuple[str, ...] = ()
     inputs: dict[str, str] = {}
     output: str = ""
+    webhooks: tuple[Webhook, ...] = ()
     tasks: tuple[Task, ...]
+
+    @property
+    def is_hooked(self) -> bool:
+        """Whether a webhook may want to hear of this job: then all events matter, since what it is told is folded from them."""
+        return any((webhook.event or JOB_STATE) in HOOK_EVENTS for webhook in self.webhooks)

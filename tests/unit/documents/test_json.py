@@ -7,7 +7,7 @@ import pytest
 
 from windlass.documents.reading import BODY_MAX, LATER, TooLarge, read_job, read_task
 from windlass.errors import Invalid
-from windlass.messages.jobs import Job, Retry, Task, Wait
+from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 
 
 def refusal(body: bytes | dict[str, Any]) -> str:
@@ -46,6 +46,7 @@ def test_every_field_of_a_job_is_read() -> None:
                 "tags": ["c"],
             }
         ],
+        "webhooks": [{"url": "http://a/", "headers": {"A": "b"}, "event": "task.StateChange", "if": "true"}],
     }
     assert read_job(json.dumps(body).encode()).job == Job(
         name="j",
@@ -53,6 +54,7 @@ def test_every_field_of_a_job_is_read() -> None:
         tags=("a", "b"),
         inputs={"k": "v"},
         output="{{ tasks.x }}",
+        webhooks=(Webhook(url="http://a/", headers={"A": "b"}, event="task.StateChange", if_="true"),),
         tasks=(
             Task(
                 name="t",

@@ -6,7 +6,7 @@ import pytest
 
 from windlass.documents.validation import check_job, check_wait
 from windlass.errors import Invalid
-from windlass.messages.jobs import Job, Retry, Task, Wait
+from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 
 
 def lines(job: Job, *, has_tasks: bool = True) -> list[str]:
@@ -19,6 +19,11 @@ def lines(job: Job, *, has_tasks: bool = True) -> list[str]:
 def of(**fields: Any) -> Job:
     """A job of one task with these fields."""
     return Job(name="j", tasks=(Task(**{"name": "t", **fields}),))
+
+
+def told(url: str = "http://a/", **fields: Any) -> Job:
+    """A job with one webhook."""
+    return Job(name="j", tasks=(Task(name="t"),), webhooks=(Webhook(url=url, **fields),))
 
 
 def failed(path: str, rule: str) -> str:
@@ -52,6 +57,15 @@ def failed(path: str, rule: str) -> str:
         (of(env={"": ""}), "Job.Tasks[0].Env", "env"),
         (of(env={"-a": ""}), "Job.Tasks[0].Env", "env"),
         (of(if_="{{ 1 + }}"), "Job.Tasks[0].If", "expr"),
+        (told(""), "Job.Webhooks[0].URL", "required"),
+        (told("ftp://a"), "Job.Webhooks[0].URL", "url"),
+        (told("http://{{ inputs.host }}/"), "Job.Webhooks[0].URL", "url"),
+        (told(headers={"A B": ""}), "Job.Webhooks[0].Headers", "header"),
+        (told(headers={"Host": "b"}), "Job.Webhooks[0].Headers", "header"),
+        (told(headers={"Webhook-Id": "1"}), "Job.Webhooks[0].Headers", "header"),
+        (told(headers={"A": "b\r\nC: d"}), "Job.Webhooks[0].Headers", "header"),
+        (told(if_="job.State =="), "Job.Webhooks[0].If", "expr"),
+        (Job(name="j", tasks=(Task(name="t"),), webhooks=(Webhook(url="http://a"),) * 101), "Job.Webhooks", "max"),
     ],
 )
 def test_a_broken_rule_is_one_line_with_the_remedy(job: Job, path: str, rule: str) -> None:
@@ -90,6 +104,8 @@ def test_all_failures_are_told_in_the_order_of_the_document() -> None:
         of(name="ü" * 256, var="é" * 64, retry=Retry(limit=10), priority=9),
         Job(name="j", tasks=(Task(name="t"),), output="done"),
         Job(name="j", tasks=(Task(name="t"),), output="hello {{ tasks.x }}"),
+        told("https://me:secret@127.0.0.1:8443/hook?a=b", event="job.StateChange", if_="job.State == 'COMPLETED'"),
+        told(event="of a later release", headers={"Content-Type": "text/plain", "X-A": "{{ job.id }}"}),
     ],
 )
 def test_what_tork_takes_is_taken(job: Job) -> None:

@@ -55,7 +55,7 @@ def test_events_answers_and_notices_allow_fields_of_later_releases(kind: type[ms
 
 def test_events_that_set_move_or_end_a_timer_are_marked() -> None:
     assert {"task.started", "task.redelivered", "task.completed", "task.failed", "task.cancelled"} == events.TIMED
-    assert events.TIMED | events.HOOKED <= EVENTS
+    assert events.TIMED <= EVENTS
 
 
 def test_a_report_carries_its_whole_fence() -> None:
