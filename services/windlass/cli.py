@@ -26,6 +26,7 @@ MODULES = {
     "down": ("windlass.local.down", "stop a running `up`"),
     **{service: (f"windlass.{service}.main", f"one service in the foreground: {duty}") for service, duty in SERVICES.items()},
     "migrate": ("windlass.local.administration", "bring the database to the format of this release"),
+    "rebuild": ("windlass.local.administration", "project everything from the log again, or compare with it"),
     "bus": ("windlass.local.administration", "`bus apply` makes the streams and consumers on the NATS server"),
     "quarantine": ("windlass.local.quarantine", "look at messages that could not be understood"),
 }

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -578,7 +578,7 @@ def test_a_job_of_a_far_time_does_not_hinder_the_partition_of_that_time(connecti
 
 # -- plans ----------------------------------------------------------------------------------------------------------
 
-PARAMETERS: dict[str, dict[str, object]] = {
+PARAMETERS: dict[str, Mapping[str, object]] = {
     "load_jobs": {"ids": [UUID(JOB)]},
     "load_tasks": {"jobs": [UUID(JOB)], "tasks": [UUID(ROW)]},
     "load_variables": {"jobs": [UUID(JOB)]},

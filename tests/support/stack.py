@@ -295,6 +295,12 @@ class Up:
         """Run a command of `windlass` in this data directory."""
         return windlass(*arguments, environ={**self.environ, "WINDLASS_DATA": str(self.path)}, within_s=within_s)
 
+    def verify(self) -> None:
+        """What is stored is what the log says; nothing to ask where the test has ended it all."""
+        if self.process.poll() is None and self.state_phase() == "ready":
+            said = wait_for("the database answers", lambda: (r := self.run("rebuild", "--verify")).stdout and r)
+            assert said.returncode == 0, said.stdout
+
     def stop(self) -> int:
         """End it as Ctrl-C does; returns its exit code."""
         if self.process.poll() is None:
@@ -314,10 +320,11 @@ class Up:
 
 @contextmanager
 def up(*options: str, environ: Mapping[str, str] | None = None) -> Iterator[Up]:
-    """A real `windlass up` in a temporary data directory, stopped at the end."""
+    """A real `windlass up` in a temporary data directory; at the end its rows are compared with its log, and it is stopped."""
     with tempfile.TemporaryDirectory(prefix="windlass-", ignore_cleanup_errors=True) as folder:
         running = Up(Path(folder) / "data", *options, environ=environ)
         try:
             yield running
+            running.verify()
         finally:
             running.stop()

@@ -1,4 +1,4 @@
-"""`windlass migrate` and `windlass bus apply`: what an operator does to the two servers."""
+"""`windlass migrate`, `windlass rebuild` and `windlass bus apply`: what an operator does to the two servers."""
 
 import argparse
 import asyncio
@@ -7,7 +7,10 @@ from collections.abc import Mapping
 import psycopg
 
 from windlass.bus import streams
+from windlass.clock import system as clock
+from windlass.coordinator import rebuild
 from windlass.errors import Misconfigured
+from windlass.eventlog import export
 from windlass.eventlog.migrate import migrate
 from windlass.local.data import locate
 from windlass.local.environment import variables
@@ -41,6 +44,39 @@ def main_migrate(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Misconfigured(f"PostgreSQL: {str(error).strip()}; see WINDLASS_POSTGRES_DSN") from error
     print("the database is current" if steps == 0 else f"the database is current after {steps} step{'s' * (steps > 1)}")
     return 0
+
+
+def flags_rebuild(parser: argparse.ArgumentParser) -> None:
+    """The options of `rebuild`."""
+    parser.epilog = (
+        "Projections are the tables jobs, tasks, job_vars, job_counts and idempotency_keys. The columns drive_at, drives and "
+        "stopping do not follow from the log, nor do task logs, nodes, quarantine and the tables of scheduler and webhooks: they "
+        "are left as they are. With --verify all is read as of one moment, also while coordinators work; without it none may "
+        "run. The exit code is 0 only if nothing differs, in the end."
+    )
+    parser.add_argument("--verify", action="store_true", help="only compare, and change nothing")
+    parser.add_argument("--data", metavar="DIR", help="of a running `up` (default: the database of WINDLASS_POSTGRES_DSN)")
+
+
+def main_rebuild(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    """Project all jobs from the log again and compare, or replace what differs; 0 if nothing differs.
+
+    Raises:
+        Misconfigured: no database, or not of this release, or coordinators run and something would be replaced.
+        Corrupt: the log is not whole.
+    """
+    dsn = needed(_joined(args, environ), "POSTGRES_DSN", "the database, as its owner")
+    try:
+        with export.snapshot(dsn, alone=not args.verify) as connection:
+            if not args.verify:
+                rebuild.replace(connection, clock.now())
+            result = rebuild.verify(connection, lambda line: print(f"differs: {line}"))
+    except psycopg.Error as error:
+        raise Misconfigured(f"PostgreSQL: {str(error).strip()}; see WINDLASS_POSTGRES_DSN") from error
+    for table, rows in result.rows.items():
+        print(f"{table}: {rows} rows, {result.bytes[table]} bytes differ")
+    print(f"{result.events} events, {len(result.rows)} projections, {result.differing} bytes differ")
+    return 0 if result.differing == 0 else 1
 
 
 def flags_bus(parser: argparse.ArgumentParser) -> None:

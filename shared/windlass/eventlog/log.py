@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -183,7 +184,7 @@ def commit(connection: psycopg.Connection, batch: Batch) -> None:
     """
     try:
         with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
-            _store(cursor, batch)
+            store(cursor, batch)
     except psycopg.errors.UniqueViolation as error:
         raise Taken(f"a row existed already: {error}") from error
     except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
@@ -194,7 +195,8 @@ def commit(connection: psycopg.Connection, batch: Batch) -> None:
         raise
 
 
-def _store(cursor: psycopg.Cursor, batch: Batch) -> None:
+def store(cursor: psycopg.Cursor, batch: Batch) -> None:
+    """All that a batch holds, within the transaction of whoever calls."""
     if batch.heads:
         cursor.execute(
             statement("move_heads"),
@@ -223,38 +225,11 @@ def _store(cursor: psycopg.Cursor, batch: Batch) -> None:
             },
         )
     if batch.new_jobs:
-        j = batch.new_jobs
-        cursor.execute(
-            statement("insert_jobs"),
-            {
-                **_changing_jobs(j),
-                "shard": [shard_of(x.id, batch.shards) for x in j],
-                "name": [x.definition.name for x in j],
-                "definition": [_encode(x.definition).decode() for x in j],
-                "created_by": [x.created_by for x in j],
-                "task_count": [x.task_count for x in j],
-                "created_at": [x.created_at for x in j],
-            },
-        )
+        cursor.execute(statement("insert_jobs"), new_jobs(batch.new_jobs, batch.shards))
     if batch.changed_jobs:
         cursor.execute(statement("update_jobs"), _changing_jobs(batch.changed_jobs))
     if batch.new_tasks:
-        t = batch.new_tasks
-        cursor.execute(
-            statement("insert_tasks"),
-            {
-                **_changing_tasks(t),
-                "job": _uuids(x.job for x in t),
-                "shard": [shard_of(x.id, batch.shards) for x in t],
-                "run": [x.run for x in t],
-                "key": [x.key for x in t],
-                "position": [x.position for x in t],
-                "retries": [x.retries for x in t],
-                "queue": [x.queue for x in t],
-                "definition": [_encode(x.definition).decode() for x in t],
-                "created_at": [x.created_at for x in t],
-            },
-        )
+        cursor.execute(statement("insert_tasks"), new_tasks(batch.new_tasks, batch.shards))
     if batch.changed_tasks:
         cursor.execute(statement("update_tasks"), _changing_tasks(batch.changed_tasks))
     if batch.variables:
@@ -282,7 +257,36 @@ def _store(cursor: psycopg.Cursor, batch: Batch) -> None:
         )
 
 
-def _changing_jobs(j: list[JobRow]) -> dict[str, object]:
+def new_jobs(j: list[JobRow], shards: int) -> dict[str, list[Any]]:
+    """New rows of `jobs`, a list for each column."""
+    return {
+        **_changing_jobs(j),
+        "shard": [shard_of(x.id, shards) for x in j],
+        "name": [x.definition.name for x in j],
+        "definition": [_encode(x.definition).decode() for x in j],
+        "created_by": [x.created_by for x in j],
+        "task_count": [x.task_count for x in j],
+        "created_at": [x.created_at for x in j],
+    }
+
+
+def new_tasks(t: list[TaskRow], shards: int) -> dict[str, list[Any]]:
+    """New rows of `tasks`, a list for each column."""
+    return {
+        **_changing_tasks(t),
+        "job": _uuids(x.job for x in t),
+        "shard": [shard_of(x.id, shards) for x in t],
+        "run": [x.run for x in t],
+        "key": [x.key for x in t],
+        "position": [x.position for x in t],
+        "retries": [x.retries for x in t],
+        "queue": [x.queue for x in t],
+        "definition": [_encode(x.definition).decode() for x in t],
+        "created_at": [x.created_at for x in t],
+    }
+
+
+def _changing_jobs(j: list[JobRow]) -> dict[str, list[Any]]:
     return {
         "id": _uuids(x.id for x in j),
         "version": [x.version for x in j],
@@ -300,7 +304,7 @@ def _changing_jobs(j: list[JobRow]) -> dict[str, object]:
     }
 
 
-def _changing_tasks(t: list[TaskRow]) -> dict[str, object]:
+def _changing_tasks(t: list[TaskRow]) -> dict[str, list[Any]]:
     return {
         "id": _uuids(x.id for x in t),
         "attempt": [x.attempt for x in t],
