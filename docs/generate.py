@@ -1,4 +1,6 @@
-"""Writes the generated parts of the reference, between their markers; with `--check`, only says which are out of date.
+"""Writes the generated parts of the reference, between their markers, and the broker's configuration in `deploy/`.
+
+With `--check`, it only says which are out of date.
 
 A page holds `<!-- generated: NAME -->` … `<!-- end -->`, and everything around that is written by hand.
 """
@@ -21,6 +23,8 @@ sys.path[1:1] = [str(source) for source in SOURCES]
 
 from windlass import settings  # noqa: E402 the line above makes this work without an installation
 from windlass.bus import permissions, streams  # noqa: E402
+from windlass.local import nats  # noqa: E402
+from windlass.local.data import NATS_USERS  # noqa: E402
 from windlass.messages import commands, envelope, events, jobs, notices  # noqa: E402
 from windlass.subjects import Subjects  # noqa: E402
 
@@ -196,11 +200,12 @@ def all_consumers() -> str:
 
 def all_permissions() -> str:
     """What each user of the NATS server may say and hear."""
+    users = {user: permissions.permissions(user, Subjects()) for user in ("operator", *permissions.SERVICES)}
+    users["worker-`<id>`"] = permissions.issued_worker("<id>", ["QUEUE"], Subjects())
     rows = []
-    for user in ("operator", *permissions.SERVICES):
-        allowed = permissions.permissions(user, Subjects())
-        shown = [" ".join(f"`{one}`" for one in some) or "nothing" for some in (allowed.publish, allowed.subscribe)]
-        rows.append((user, *shown))
+    for user, allowed in users.items():
+        shown = [[re.sub(r"QUEUE-\d", "<queue>-<0-9>", one) for one in some] for some in (allowed.publish, allowed.subscribe)]
+        rows.append((user, *(" ".join(f"`{one}`" for one in dict.fromkeys(some)) or "nothing" for some in shown)))
     return table(("user", "may publish", "may subscribe to"), rows)
 
 
@@ -255,6 +260,24 @@ def _constants(node: ast.ClassDef) -> dict[str, str]:
     return found
 
 
+# -- files of deploy/ ---------------------------------------------------------------------------------------------------
+
+NATS_HEAD = """\
+# The broker of an installation: generated from the rights of this release, see docs/how-to/run-on-several-machines.md.
+# Passwords come from the server's environment; each begins with a letter and has letters and digits only.
+# For TLS, add here:  tls { cert_file: "…", key_file: "…" }
+
+# /healthz, for whoever watches the server.
+http: "0.0.0.0:8222"
+"""
+
+
+def nats_configuration() -> str:
+    """What compose.yaml's broker runs with."""
+    passwords = {user: f"${user.upper()}_PASSWORD" for user in NATS_USERS}
+    return nats.configuration(NATS_HEAD.rstrip(), "0.0.0.0:4222", Path("/data"), passwords, nats.rights(""))
+
+
 # -- pages --------------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -287,16 +310,18 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
     args = parser.parse_args()
     stale = []
-    for name in PAGES:
-        page = ROOT / "docs" / name
-        old = page.read_text()
-        new = renewed(old)
+    texts: dict[str, Callable[[str], str]] = {f"docs/{name}": renewed for name in PAGES}
+    texts["deploy/nats/nats.conf"] = lambda _: nats_configuration()
+    for name, make in texts.items():
+        page = ROOT / name
+        old = page.read_text() if page.exists() else ""
+        new = make(old)
         if new != old:
             stale.append(name)
             if not args.check:
                 page.write_text(new)
     for name in stale:
-        sys.stderr.write(f"docs/{name} {'is out of date; run: just docs' if args.check else 'written'}\n")
+        sys.stderr.write(f"{name} {'is out of date; run: just docs' if args.check else 'written'}\n")
     return 1 if args.check and stale else 0
 
 

@@ -28,6 +28,7 @@ MODULES = {
     "migrate": ("windlass.local.administration", "bring the database to the format of this release"),
     "rebuild": ("windlass.local.administration", "project everything from the log again, or compare with it"),
     "bus": ("windlass.local.administration", "`bus apply` makes the streams and consumers on the NATS server"),
+    "nats-user": ("windlass.local.nats_user", "the entry of a service, or of one worker, for a NATS server's configuration"),
     "quarantine": ("windlass.local.quarantine", "look at messages that could not be understood"),
 }
 SUPERVISED_MISCONFIGURED = 78

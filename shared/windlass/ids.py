@@ -18,6 +18,9 @@ WorkerId = NewType("WorkerId", str)
 
 ID = re.compile(r"[0-9a-f]{32}")
 NODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What may be one token of a subject: a node's id, or the id that an operator issued to a worker."""
+WORKER = re.compile(rf"{NODE.pattern}(\.{NODE.pattern})?")
+"""A worker's id; with a dot, the id that an operator issued, and one for this start of it."""
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 Chance = Callable[[int], bytes]
@@ -75,3 +78,13 @@ def new_node(chance: Chance = chance) -> WorkerId:
         number, digit = divmod(number, len(_ALPHABET))
         digits.append(_ALPHABET[digit])
     return WorkerId("".join(digits))
+
+
+def new_start(issued: str, chance: Chance = chance) -> WorkerId:
+    """The id of one more start of a worker whose id an operator issued: no two starts of it can be taken for each other."""
+    return WorkerId(f"{issued}.{new_node(chance)}")
+
+
+def issued_of(worker: str) -> str:
+    """The part of a worker's id that its subjects and its user are bound to: the issued one, else all of it."""
+    return worker.partition(".")[0]

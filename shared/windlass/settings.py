@@ -83,11 +83,25 @@ def needed(environ: Mapping[str, str], name: str, what: str) -> str:
     return value
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """Files for the link to NATS: the authority to trust (empty: the system's), and a certificate of one's own with its key."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+def nats_tls(environ: Mapping[str, str]) -> Tls:
+    """What `tls://` in the address of the NATS server needs."""
+    return Tls(ca=lookup(environ, "NATS_CA"), cert=lookup(environ, "NATS_CERT"), key=lookup(environ, "NATS_KEY"))
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """What every service is told: who it is, where the servers are, how it logs and where it answers about its health."""
 
     instance: str
     nats_url: str
+    nats_tls: Tls = Tls()
     http: tuple[str, int]
     times: Times
     log_format: str
@@ -110,6 +124,7 @@ def node(environ: Mapping[str, str], service: str, http: str | None = None, log_
     return Node(
         instance=lookup(environ, "INSTANCE", default=service),
         nats_url=needed(environ, "NATS_URL", "the address of the NATS server, nats://user:password@host:4222"),
+        nats_tls=nats_tls(environ),
         http=address(lookup(environ, "HTTP", http, "127.0.0.1:0"), "--http"),
         times=times(environ),
         log_format=chosen,

@@ -9,6 +9,7 @@ from base64 import b32encode
 from dataclasses import dataclass, field
 
 from windlass.errors import Invalid
+from windlass.ids import issued_of
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PERSONAL = ("jobs", "jobs.cancel", "jobs.restart", "pending", "started", "completed", "error", "progress", "schedules")
@@ -40,6 +41,11 @@ def rung(bell: str) -> int | None:
     """The shard whose bell a subject is; None if it is none."""
     shard = bell.rpartition(".")[2]
     return int(shard, 16) if re.fullmatch(r"[0-9a-f]{2}", shard) else None
+
+
+def inbox_of(service: str, worker: str = "") -> str:
+    """What the inboxes of a service's user begin with; of `worker`'s own user, where an operator issued that id."""
+    return f"_INBOX_workers.{worker}" if worker else f"_INBOX_{service}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,7 @@ class Subjects:
 
     def report(self, word: str, shard: int, worker: str) -> str:
         """A worker's report: `word` is one of `REPORTS`."""
-        return f"{self.prefix}{word}.{shard:02x}.{worker}"
+        return f"{self.prefix}{word}.{shard:02x}.{issued_of(worker)}"
 
     def shard_intake(self, shard: int) -> list[str]:
         """All that the owner of a shard takes."""
@@ -118,13 +124,13 @@ class Subjects:
 
     def orders(self, worker: str) -> str:
         """Grants, refusals and stop orders for one worker."""
-        return f"{self.prefix}x-{worker}"
+        return f"{self.prefix}x-{issued_of(worker)}"
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
     def heartbeat(self, node: str) -> str:
         """Who is alive."""
-        return f"{self.prefix}heartbeat.{node}"
+        return f"{self.prefix}heartbeat.{issued_of(node)}"
 
     def heartbeats(self) -> str:
         """Filter: every node."""

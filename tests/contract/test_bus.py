@@ -210,7 +210,7 @@ async def test_no_server_and_a_wrong_password_are_one_line_with_the_remedy(nats_
     wrong, nobody = await asyncio.gather(
         _refusal(nats_url.replace("operator:", "operator:wrong")), _refusal("nats://someone:secret@127.0.0.1:1")
     )
-    assert re.fullmatch(r"NATS at 127\.0\.0\.1:\d+ does not answer \(.*Authorization Violation.*see WINDLASS_NATS_URL", wrong)
+    assert re.fullmatch(r"NATS at 127\.0\.0\.1:\d+ refuses user 'operator'; check user and password in WINDLASS_NATS_URL", wrong)
     assert re.fullmatch(r"NATS at 127\.0\.0\.1:1 does not answer \(.*Connect call failed.*see WINDLASS_NATS_URL", nobody)
 
 

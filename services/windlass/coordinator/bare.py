@@ -74,7 +74,7 @@ class Forwarder:
             case "started" | "completed" | "error" | "progress":
                 message = open_envelope(delivery.payload)
                 command = JOB_COMMANDS.decode(message.type, message.data)
-                if not isinstance(command, Fence) or not is_id(command.job) or not ids.NODE.fullmatch(command.worker):
+                if not isinstance(command, Fence) or not is_id(command.job) or not ids.WORKER.fullmatch(command.worker):
                     raise Invalid(f"{message.type} is no worker's report")
                 return subjects.report(word, shard_of(command.job, self._shards), command.worker), delivery.payload
             case _:

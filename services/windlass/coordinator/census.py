@@ -14,7 +14,7 @@ from windlass.clock import Clock
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.records import Records
 from windlass.errors import Invalid, Unavailable
-from windlass.ids import NODE, WorkerId, byte_for
+from windlass.ids import WORKER, WorkerId, byte_for, issued_of
 from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, NodeBeat
 from windlass.subjects import check_queue
@@ -46,6 +46,8 @@ class Census:
         """Workers and queues whose streams and consumers this process has made or found."""
         self._unkept: dict[WorkerId, tuple[NodeBeat, datetime]] = {}
         """The last heartbeat of each node whose shard is not ours, and when it came: perhaps nobody owned it then."""
+        self._starts: dict[str, tuple[str, str]] = {}
+        """By the ids that operators issued: whose heartbeat came last, and whose before."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.heard = 0
         """Heartbeats that were understood."""
@@ -68,9 +70,10 @@ class Census:
         self._ready.clear()
 
     async def remove(self, worker: str) -> None:
-        """A worker was lost and holds nothing any more."""
+        """A worker was lost and holds nothing any more; orders go on where another start of it lives."""
         self._ready.discard(worker)
-        await streams.remove_worker(self._bus, worker)
+        if all(issued_of(other) != issued_of(worker) for other in self._workers.alive()):
+            await streams.remove_worker(self._bus, worker)
 
     async def ensure_queue(self, queue: str) -> None:
         """Make a queue's consumers, if this process has not yet."""
@@ -82,7 +85,11 @@ class Census:
         try:
             envelope = open_envelope(message.data)
             beat = NOTICES.decode(envelope.type, envelope.data)
-            if not isinstance(beat, NodeBeat) or not NODE.fullmatch(beat.id) or not message.subject.endswith("." + beat.id):
+            if (
+                not isinstance(beat, NodeBeat)
+                or not WORKER.fullmatch(beat.id)
+                or message.subject != self._bus.subjects.heartbeat(beat.id)
+            ):
                 raise Invalid("not a heartbeat of that node")
         except Invalid as error:
             log.warning("heartbeat_ignored", subject=message.subject, reason=str(error))
@@ -102,7 +109,23 @@ class Census:
         if beat.status == GONE:
             self._unkept.pop(beat.id, None)
         if beat.service == "worker":
+            self._compare(beat)
             self._spawn(self._serve_worker(beat))
+
+    def _compare(self, beat: NodeBeat) -> None:
+        """Tell when two processes work under one issued id: a former one speaks again after its successor."""
+        issued = issued_of(beat.id)
+        if issued == beat.id:
+            return
+        last, former = self._starts.get(issued, (beat.id, ""))
+        if beat.status == GONE:
+            self._starts.pop(issued, None)
+        elif beat.id != last:
+            self._starts[issued] = (beat.id, last)
+            if beat.id == former:
+                log.warning("worker_runs_twice", worker=issued, remedy="stop one of the two, or issue it an id of its own")
+        else:
+            self._starts[issued] = (last, former)
 
     async def _serve_worker(self, beat: NodeBeat) -> None:
         try:

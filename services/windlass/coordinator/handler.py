@@ -28,7 +28,7 @@ from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.rows import ACTIVE, ENDED
 from windlass.eventlog.state import JobWork, evolve
-from windlass.ids import JobId, TaskId, is_id, shard_of
+from windlass.ids import JobId, TaskId, is_id, issued_of, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,
     AdvanceJob,
@@ -237,7 +237,7 @@ class Coordinator:
         if isinstance(command, Fence):
             if not is_id(command.task):
                 raise Invalid(f"task {command.task!r} is not an id: 32 hex digits")
-            if place.worker != command.worker:
+            if place.worker != issued_of(command.worker):
                 IGNORED.labels("sender").inc()
                 self._spawn(delivery.ack())
                 return None

@@ -57,7 +57,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         aside = Connection(settings.postgres, f"records {name}")
         held.push_async_callback(aside.close)
         shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
-        bus = await held.enter_async_context(connection.connect(node.nats_url, "coordinator", node.instance, node.prefix))
+        bus = await held.enter_async_context(
+            connection.connect(node.nats_url, "coordinator", node.instance, node.prefix, tls=node.nats_tls)
+        )
         health = service.Health("coordinator", node.instance, clock)
         await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
         await lead(name, node, shards, store=store, aside=aside, bus=bus, clock=clock, health=health, stop=stop)

@@ -49,7 +49,9 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
         listening = held.enter_context(service.listen(chosen.address, "--port"))
         inside = held.enter_context(service.listen(node.http, "--http"))
         reader = await held.enter_async_context(read.connect(chosen.postgres_dsn))
-        bus = await held.enter_async_context(connection.connect(node.nats_url, "gateway", node.instance, node.prefix))
+        bus = await held.enter_async_context(
+            connection.connect(node.nats_url, "gateway", node.instance, node.prefix, tls=node.nats_tls)
+        )
         commands = Commands(bus, system, reader.shards, node.times.commit_timeout_s)
         waiting = Waiting(bus, reader)
         intake = Intake(commands, waiting, reader, stop)

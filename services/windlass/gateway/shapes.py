@@ -303,7 +303,7 @@ def node_view(row: NodeRow, now: datetime, lease_s: float) -> NodeView:
         started_at=row.started_at,
         cpu_percent=row.cpu_percent,
         last_heartbeat_at=row.last_heartbeat_at,
-        queue=f"x-{row.id}" if row.service == "worker" else "",
+        queue=f"x-{ids.issued_of(row.id)}" if row.service == "worker" else "",
         status="OFFLINE" if silent and row.status == "UP" else row.status,
         hostname=row.hostname,
         port=row.port,

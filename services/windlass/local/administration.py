@@ -12,9 +12,12 @@ from windlass.coordinator import rebuild
 from windlass.errors import Misconfigured
 from windlass.eventlog import export
 from windlass.eventlog.migrate import migrate
-from windlass.local.data import locate
+from windlass.local.data import POSTGRES_SERVICES, locate
+from windlass.local.database import admit
 from windlass.local.environment import variables
 from windlass.settings import SHARDS, needed
+
+ROLE_PASSWORD = "WINDLASS_ROLE_PASSWORD_"  # noqa: S105 the beginning of variables' names
 
 
 def _joined(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -32,7 +35,7 @@ def flags_migrate(parser: argparse.ArgumentParser) -> None:
 
 
 def main_migrate(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Apply what is missing.
+    """Apply what is missing, and give the services' roles the passwords that the environment has for them.
 
     Raises:
         Misconfigured: no database, or it is newer than this release.
@@ -40,10 +43,17 @@ def main_migrate(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     dsn = needed(_joined(args, environ), "POSTGRES_DSN", "the database, as its owner")
     try:
         steps = migrate(dsn)
+        admit(dsn, _role_passwords(environ))
     except psycopg.Error as error:
         raise Misconfigured(f"PostgreSQL: {str(error).strip()}; see WINDLASS_POSTGRES_DSN") from error
     print("the database is current" if steps == 0 else f"the database is current after {steps} step{'s' * (steps > 1)}")
     return 0
+
+
+def _role_passwords(environ: Mapping[str, str]) -> dict[str, str]:
+    """By role, of those that the environment gives a password."""
+    found = {service: environ.get(f"{ROLE_PASSWORD}{service.upper()}") for service in POSTGRES_SERVICES}
+    return {f"windlass_{service}": password for service, password in found.items() if password}
 
 
 def flags_rebuild(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import signal
-from collections.abc import Iterable, Mapping
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,9 @@ from windlass.local.process import Program
 FILE_STORE_BYTES = 8 * 1024**3
 
 TEMPLATE = """\
-# Written by windlass at every start; changes made here are lost.
+{head}
 server_name: windlass
-listen: "{host}:{port}"
+listen: "{listen}"
 # A job of 500 KB, a result of 1 MiB and its envelope, with room.
 max_payload: 4MB
 # What may wait for one slow reader before it is cut off: two full pulls of large messages.
@@ -60,23 +61,30 @@ def rights(prefix: str) -> dict[str, Rights]:
 
 
 def configuration(
-    port: int, store: Path, passwords: Mapping[str, str], allowed: Mapping[str, Rights], file_store_bytes: int = FILE_STORE_BYTES
+    head: str,
+    listen: str,
+    store: Path,
+    passwords: Mapping[str, str],
+    allowed: Mapping[str, Rights],
+    file_store_bytes: int = FILE_STORE_BYTES,
 ) -> str:
-    """The text of the server's configuration."""
-    users = []
-    for user in NATS_USERS:
-        one = allowed[user]
-        users.append(
-            f"    {{ user: {user}, password: {json.dumps(passwords[user])}, permissions: {{ "
-            f"publish: {{ allow: {_words(one.publish)} }}, subscribe: {{ allow: {_words(one.subscribe)} }} }} }}"
-        )
+    """The text of a server's configuration; `head` is a comment or more, `passwords` are as `entry` takes them."""
+    users = "\n".join(entry(user, passwords[user], allowed[user]) for user in NATS_USERS)
     return TEMPLATE.format(
-        host=LOOPBACK, port=port, store=json.dumps(str(store)), file_store_bytes=file_store_bytes, users="\n".join(users)
+        head=head,
+        listen=listen,
+        store=json.dumps(str(store)),
+        file_store_bytes=file_store_bytes,
+        users=textwrap.indent(users, "    "),
     )
 
 
-def _words(subjects: Iterable[str]) -> str:
-    return json.dumps(list(subjects))
+def entry(user: str, password: str, allowed: Rights) -> str:
+    """A user as a server's configuration has it; `password` as it stands there: in quotes, or a variable's name after `$`."""
+    lines = [f"{{ user: {json.dumps(user)}, password: {password}, permissions: {{"]
+    for verb, subjects in (("publish", allowed.publish), ("subscribe", allowed.subscribe)):
+        lines += [f"    {verb}: {{ allow: [", *(f"        {json.dumps(subject)}" for subject in subjects), "    ] }"]
+    return "\n".join([*lines, "} }"])
 
 
 class Nats:
@@ -97,9 +105,10 @@ class Nats:
         """Write the configuration; `allowed` is `rights(prefix)` unless given."""
         self._data.nats.mkdir(exist_ok=True, mode=0o700)
         text = configuration(
-            self.port,
+            "# Written by windlass at every start; changes made here are lost.",
+            f"{LOOPBACK}:{self.port}",
             self._data.nats / "store",
-            self._passwords,
+            {user: json.dumps(password) for user, password in self._passwords.items()},
             rights(prefix) if allowed is None else allowed,
             self._file_store_bytes,
         )

@@ -108,7 +108,7 @@ async def listening(environ: Mapping[str, str]) -> AsyncIterator[Ear]:
         bus = None
         if url:
             with suppress(WindlassError):
-                bus = await held.enter_async_context(connect(url, "operator", "run", prefix))
+                bus = await held.enter_async_context(connect(url, "operator", "run", prefix, tls=settings.nats_tls(environ)))
         ear = Ear(bus)
         await ear.open()
         yield ear

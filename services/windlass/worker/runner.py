@@ -16,7 +16,7 @@ from windlass.bus.consume import Jetstream
 from windlass.bus.streams import MESSAGE_MAX, TASK_ACK_WAIT_S
 from windlass.clock import Clock
 from windlass.errors import Invalid
-from windlass.ids import TaskId, WorkerId, shard_of
+from windlass.ids import TaskId, WorkerId, issued_of, shard_of
 from windlass.messages.commands import (
     ANSWERS,
     ORDERS,
@@ -50,6 +50,9 @@ ERROR_MAX = 16 * 1024
 """Characters of an error; more is cut in the middle."""
 DONE_MAX = 2000
 """How many ended attempts are remembered, so that a late order for one is known as such."""
+
+ELSEWHERE_MAX, ELSEWHERE_S = 5, 0.05
+"""How often, and after what pause, an order for another start of this worker is left to that one; then it is taken for dead."""
 
 RECORDED = "recorded"
 FINAL = frozenset({RECORDED, "stale", "not_found", "invalid", "corrupt"})
@@ -290,8 +293,11 @@ class Runner:
             try:
                 open_envelope(payload)
                 key = (TaskId(task), int(attempt))
-            except (Invalid, ValueError):
-                log.warning("spool_entry_dropped", name=name)
+                issued = issued_of(self._worker)
+                if issued != self._worker and self._bus.subjects.place(subject).worker != issued:
+                    raise Invalid("a report of another worker, in whose name this one's user may not speak")
+            except (Invalid, ValueError) as error:
+                log.warning("spool_entry_dropped", name=name, error=str(error))
                 self._spool.drop(name)
                 continue
             log.info("report_taken_up", name=name)
@@ -300,14 +306,18 @@ class Runner:
     # -- orders -----------------------------------------------------------------------------------------------------
 
     def order(self, delivery: Jetstream) -> None:
-        """An order for this worker came."""
-        self._spawn(delivery.ack())
+        """An order for this worker came, or for another start of it."""
         try:
             message = open_envelope(delivery.payload)
             order = ORDERS.decode(message.type, message.data)
         except Invalid as error:
             log.warning("order_ignored", error=str(error))
+            self._spawn(delivery.ack())
             return
+        if order.worker != self._worker and delivery.deliveries < ELSEWHERE_MAX:
+            self._spawn(delivery.nak(ELSEWHERE_S))  # should that one be alive still, it takes its turn
+            return
+        self._spawn(delivery.ack())
         if order.worker == self._worker:
             self._obey(order)
 

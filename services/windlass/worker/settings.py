@@ -7,6 +7,7 @@ from tempfile import gettempdir
 import msgspec
 
 from windlass.errors import Invalid, Misconfigured
+from windlass.ids import NODE
 from windlass.settings import Node, lookup, node
 from windlass.subjects import check_queue
 
@@ -14,10 +15,14 @@ DEFAULT_QUEUES = {"default": 1}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once."""
+    """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once.
+
+    `issued` is the id that came with a NATS user of its own (`windlass nats-user`); empty for who shares the workers' user.
+    """
 
     node: Node
     name: str
+    issued: str
     runtime: str
     queues: dict[str, int]
     spool: Path
@@ -42,10 +47,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
         common = node(environ, "worker", http, log_format)
         chosen = lookup(environ, "WORKER_NAME", name, common.instance)
-        spool = lookup(environ, "SPOOL", default=str(Path(gettempdir()) / f"windlass-spool-{chosen}"))
+        issued = lookup(environ, "WORKER_ID")
+        if issued and NODE.fullmatch(issued) is None:
+            raise Misconfigured(f"WINDLASS_WORKER_ID is {issued!r}; an id has 1–64 letters, digits, - and _")
+        spool = lookup(environ, "SPOOL", default=str(Path(gettempdir()) / f"windlass-spool-{issued or chosen}"))
         return cls(
             node=common,
             name=chosen,
+            issued=issued,
             runtime=lookup(environ, "RUNTIME_TYPE", runtime, "docker"),
             queues=_queues(queues) or _queues_of(environ) or DEFAULT_QUEUES,
             spool=Path(spool),

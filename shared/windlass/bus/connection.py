@@ -7,9 +7,11 @@ with `on_connected`.
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import nats.errors
@@ -19,7 +21,8 @@ from nats.js import JetStreamContext
 
 from windlass import log as logs
 from windlass.errors import Misconfigured, Unavailable, WindlassError
-from windlass.subjects import Subjects
+from windlass.settings import Tls
+from windlass.subjects import Subjects, inbox_of
 
 log = logs.get()
 
@@ -49,6 +52,16 @@ class NotStored(WindlassError):
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.number = number
+
+
+class _Client(Client):
+    """The library's client, less its trust in a server that says it has no TLS: it would send the password in the clear."""
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        if server is not None and server.uri.scheme == "tls" and not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnRequiredError
+        return super()._connect_command()
 
 
 class _PubError(msgspec.Struct):
@@ -97,7 +110,14 @@ class Bus:
     """One connection; make it with `connect`."""
 
     def __init__(
-        self, url: str, service: str, instance: str, subjects: Subjects, make_client: Callable[[], Client] = Client
+        self,
+        url: str,
+        service: str,
+        instance: str,
+        subjects: Subjects,
+        make_client: Callable[[], Client],
+        tls: Tls,
+        worker: str,
     ) -> None:
         self.subjects = subjects
         self.service = service
@@ -105,6 +125,10 @@ class Bus:
         self._instance = instance
         self._make_client = make_client
         self._client = make_client()
+        self._tls = _context(url, tls)
+        self._inboxes = inbox_of(service, worker)
+        self._refusal: asyncio.Future[Misconfigured] | None = None
+        """While the first connection is made: what waiting will not mend."""
         self._subscriptions: list[_Subscription] = []
         self._listeners: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,12 +162,37 @@ class Bus:
 
     # -- life -------------------------------------------------------------------------------------------------------
 
+    async def _open_first(self) -> None:
+        """Open the first connection, or give up at once where trying again will not help.
+
+        Raises:
+            Misconfigured: the server refuses this user, or one does not trust the other's certificate.
+        """
+
+        async def open_and_ask() -> None:
+            await self._open()
+            await self._client.flush()  # by then it is said whether the inbox is ours
+            await self._client.flush()
+
+        self._refusal = asyncio.get_running_loop().create_future()
+        opening = asyncio.get_running_loop().create_task(open_and_ask())
+        try:
+            waits: set[asyncio.Future[Any]] = {opening, self._refusal}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if self._refusal.done():
+                raise self._refusal.result()
+            await opening
+        finally:
+            self._refusal = None
+            opening.cancel()
+
     async def _open(self) -> None:
         self._client = self._make_client()
         await self._client.connect(
             self._url,
             name=f"{self.service} {self._instance}",
-            inbox_prefix=f"_INBOX_{self.service}",
+            inbox_prefix=self._inboxes,
+            tls=self._tls,
             ping_interval=PING_S,
             max_outstanding_pings=2,
             allow_reconnect=True,
@@ -173,11 +222,40 @@ class Bus:
 
     async def _on_error(self, error: Exception) -> None:
         said = str(error) or type(error).__name__
+        if self._refusal is not None and (why := self._hopeless(error)):
+            if not self._refusal.done():
+                self._refusal.set_result(Misconfigured(why))
+            return
         if said in self._said:
             return
         if not self._client.is_connected:
             self._said[said] = None  # the library says the same four times a second while a server is away
         log.warning("bus_error", error=said)
+
+    def _hopeless(self, error: Exception) -> str | None:
+        """What is wrong and what to do, if it is something that waiting does not mend."""
+        said, place = str(error).lower(), _place(self._url)
+        if "authorization violation" in said:
+            user = urlsplit(self._url).username
+            return f"NATS at {place} refuses user {user!r}; check user and password in WINDLASS_NATS_URL"
+        if "permissions violation for subscription" in said and self._inboxes.lower() in said:
+            return (
+                f"NATS at {place} does not let user {urlsplit(self._url).username!r} have the inbox {self._inboxes}; "
+                "WINDLASS_NATS_URL names the user of another service, or that of a worker whose id is not WINDLASS_WORKER_ID"
+            )
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of NATS at {place} is not trusted ({error.verify_message}); WINDLASS_NATS_CA is to name the "
+                "certificate of the authority that signed it, and WINDLASS_NATS_URL a host that it was made for"
+            )
+        if isinstance(error, ssl.SSLError):
+            return (
+                f"NATS at {place} does not agree to TLS ({error.reason or error}); if it asks for a certificate, name one with "
+                "WINDLASS_NATS_CERT and WINDLASS_NATS_KEY"
+            )
+        if isinstance(error, nats.errors.SecureConnRequiredError):
+            return f"NATS at {place} offers no TLS; give the server a certificate, or write nats:// in WINDLASS_NATS_URL"
+        return None
 
     async def _on_disconnect(self) -> None:
         if not self._closing:
@@ -355,25 +433,63 @@ class Bus:
             future.set_result(message.data)
 
 
+def _place(url: str) -> str:
+    """The server in an address, without the password."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _context(url: str, tls: Tls) -> ssl.SSLContext | None:
+    """What to trust and to show; None leaves it to the library, which trusts what the system trusts."""
+    if not (tls.ca or tls.cert or tls.key):
+        return None
+    if urlsplit(url).scheme != "tls":
+        raise Misconfigured("files for TLS with NATS are set, but not TLS; write tls:// in WINDLASS_NATS_URL")
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+    except OSError as error:
+        raise Misconfigured(f"WINDLASS_NATS_CA is {tls.ca}: {error.strerror or error}; it is a file of certificates") from error
+    if tls.cert or tls.key:
+        try:
+            context.load_cert_chain(tls.cert, tls.key or None)
+        except OSError as error:
+            raise Misconfigured(
+                f"WINDLASS_NATS_CERT is {tls.cert} and WINDLASS_NATS_KEY {tls.key or 'not set'}: {error.strerror or error}; "
+                "they are a certificate and its private key, as PEM files"
+            ) from error
+    return context
+
+
 @asynccontextmanager
 async def connect(
-    url: str, service: str, instance: str, prefix: str = "", make_client: Callable[[], Client] = Client
+    url: str,
+    service: str,
+    instance: str,
+    prefix: str = "",
+    make_client: Callable[[], Client] = _Client,
+    *,
+    tls: Tls | None = None,
+    worker: str = "",
 ) -> AsyncIterator[Bus]:
-    """A connection for the time of the block; `make_client` gives the library's client, or one for another kind of server.
+    """A connection for the time of the block.
+
+    `make_client` gives the library's client, or one for another kind of server; `worker` is an id that an operator issued
+    together with the user of `url`.
 
     Raises:
-        Misconfigured: there is no NATS server at `url`, or it refuses this user.
+        Misconfigured: there is no NATS server at `url`, it refuses this user, or one does not trust the other's certificate.
     """
-    bus = Bus(url, service, instance, Subjects(prefix), make_client)
+    bus = Bus(url, service, instance, Subjects(prefix), make_client, tls or Tls(), worker)
     try:
         async with asyncio.timeout(CONNECT_S):
-            await bus._open()
-    except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+            await bus._open_first()
+    except (Misconfigured, nats.errors.Error, OSError, TimeoutError, ValueError) as error:
         bus._closing = True
         with suppress(nats.errors.Error, OSError):
             await bus._client.close()
-        place, reason = url.rpartition("@")[2].removeprefix("nats://"), "; ".join(bus._said) or str(error) or type(error).__name__
-        raise Misconfigured(f"NATS at {place} does not answer ({reason}); is it running? see WINDLASS_NATS_URL") from error
+        if isinstance(error, Misconfigured):
+            raise
+        reason = "; ".join(bus._said) or str(error) or type(error).__name__
+        raise Misconfigured(f"NATS at {_place(url)} does not answer ({reason}); is it running? see WINDLASS_NATS_URL") from error
     try:
         yield bus
     finally:

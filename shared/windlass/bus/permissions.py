@@ -4,10 +4,11 @@ A pull consumer is read by publishing to `$JS.API.CONSUMER.MSG.NEXT.<stream>.<co
 inbox, so that nobody needs to subscribe to the subjects themselves. An ack is a publish to `$JS.ACK.<stream>.…`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from windlass.bus.streams import ORDERS, Names
-from windlass.subjects import REPORTS, Subjects
+from windlass.subjects import PRIORITIES, REPORTS, Subjects, inbox_of
 
 SERVICES = ("gateway", "coordinator", "scheduler", "worker", "webhooks")
 
@@ -23,10 +24,7 @@ class Permissions:
 def permissions(service: str, subjects: Subjects) -> Permissions:
     """The rights of a service's user, or of `operator`, who may do everything."""
     names, prefix = Names(subjects), subjects.prefix
-    inbox = f"_INBOX_{service}.>"
-
-    def pull(stream: str, consumer: str) -> list[str]:
-        return [f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", f"$JS.ACK.{stream}.>"]
+    inbox = f"{inbox_of(service)}.>"
 
     match service:
         case "operator":
@@ -39,7 +37,7 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
                     f"{prefix}schedules.*",
                     subjects.heartbeat("*"),
                     "_INBOX.>",
-                    "_INBOX_operator.>",
+                    f"{inbox_of('operator')}.>",
                 ],
                 [inbox, f"{subjects.api}.>", f"{prefix}events.>", subjects.all_logs(), "$SRV.>"],
             )
@@ -53,6 +51,7 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
                     subjects.heartbeat("*"),
                     "_INBOX_gateway.>",
                     "_INBOX_worker.>",
+                    "_INBOX_workers.>",
                     "_INBOX_scheduler.>",
                     *[f"{prefix}{word}.>" for word in ("jobs", "pending", "schedules", "control", *REPORTS)],
                     "*" if not prefix else f"{prefix}*",  # x-<worker>: a wildcard is a whole token
@@ -60,17 +59,7 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
                 [inbox, subjects.heartbeats()],
             )
         case "worker":
-            return Permissions(
-                [
-                    *[f"{prefix}{word}.*.*" for word in REPORTS],
-                    f"{prefix}logs.*.*.*",
-                    subjects.heartbeat("*"),
-                    *pull(names.tasks, "*"),
-                    f"$JS.API.CONSUMER.MSG.NEXT.*.{ORDERS}",
-                    f"$JS.ACK.*.{ORDERS}.>",
-                ],
-                [inbox],
-            )
+            return _worker(subjects, "*", [(names.tasks, "*"), ("*", ORDERS)], inbox)
         case "scheduler":
             return Permissions(
                 [f"{prefix}jobs.*", f"{prefix}pending.*", f"{prefix}schedules.*", subjects.heartbeat("*")],
@@ -80,3 +69,22 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
             return Permissions([subjects.heartbeat("*")], [inbox, f"{prefix}events.hooked.*"])
         case _:
             raise ValueError(f"no such user: {service}")
+
+
+def issued_worker(worker: str, queues: Iterable[str], subjects: Subjects) -> Permissions:
+    """The rights of one worker's own user: its orders, its queues, its reports, its inbox."""
+    names = Names(subjects)
+    levels = [(names.tasks, Names.level(queue, priority)) for queue in queues for priority in PRIORITIES]
+    return _worker(subjects, worker, [*levels, (names.orders(worker), ORDERS)], f"{inbox_of('worker', worker)}.>")
+
+
+def _worker(subjects: Subjects, worker: str, consumers: Iterable[tuple[str, str]], inbox: str) -> Permissions:
+    """What a worker may do whose token in subjects is `worker`, with these streams and their consumers."""
+    reports = [f"{subjects.prefix}{word}.*.{worker}" for word in REPORTS]
+    pulls = [right for stream, consumer in consumers for right in _pull(stream, consumer)]
+    return Permissions([*reports, f"{subjects.prefix}logs.*.*.*", subjects.heartbeat(worker), *pulls], [inbox])
+
+
+def _pull(stream: str, consumer: str) -> list[str]:
+    """Take from a consumer, and acknowledge what it gave."""
+    return [f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", f"$JS.ACK.{stream}.{consumer}.>"]

@@ -13,7 +13,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 
 from windlass.bus.connection import Bus, connect
 from windlass.errors import Misconfigured, Unavailable
-from windlass.settings import lookup, needed
+from windlass.ids import issued_of
+from windlass.settings import lookup, nats_tls, needed
 from windlass.subjects import PRIORITIES, Subjects, queue_token
 
 MESSAGE_MAX = 4 * 1024 * 1024
@@ -66,7 +67,7 @@ class Names:
 
     def orders(self, worker: str) -> str:
         """One worker's orders."""
-        return self._name(f"x-{worker}")
+        return self._name(f"x-{issued_of(worker)}")
 
     @staticmethod
     def shard(shard: int) -> str:
@@ -274,5 +275,6 @@ async def remove_worker(bus: Bus, worker: str) -> None:
 async def apply(environ: Mapping[str, str], shards: int) -> str:
     """What `windlass bus apply` does: connect as the environment says, and `ensure`."""
     url = needed(environ, "NATS_URL", "the address of the NATS server")
-    async with connect(url, "coordinator", "bus-apply", lookup(environ, "SUBJECT_PREFIX")) as bus:
+    prefix, tls = lookup(environ, "SUBJECT_PREFIX"), nats_tls(environ)
+    async with connect(url, "coordinator", "bus-apply", prefix, tls=tls) as bus:
         return await ensure(bus, shards)

@@ -1,0 +1,297 @@
+"""A NATS user for each worker: what it may do, what it must not, and what holds when its id outlives its process."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import nats
+import psycopg
+import pytest
+
+from tests.support.services import Desk, coordinator
+from tests.support.stack import EmbeddedNats, wait_for, windlass
+from tests.support.waiting import until
+from windlass.bus.connection import connect
+from windlass.errors import Misconfigured
+from windlass.eventlog.migrate import migrate
+from windlass.messages.jobs import Job, Task
+
+OWN = {"gpu-1": "gpu", "cpu-1": "default,=odd"}
+"""The workers with a user each, and their queues."""
+
+
+class Guarded:
+    """A server that knows the services' users and, from the command's own words, some workers'."""
+
+    def __init__(self, path: Path) -> None:
+        self.nats = EmbeddedNats(path)
+        self._passwords: dict[str, str] = {}
+        entries = []
+        for worker, queues in OWN.items():
+            printed = windlass("nats-user", "worker", worker, "--queues", queues)
+            assert printed.returncode == 0, printed.stderr
+            entries.append(printed.stdout)
+            (self._passwords[worker],) = [
+                line.split('password: "')[1].split('"')[0] for line in printed.stdout.splitlines() if 'password: "' in line
+            ]
+        file = self.nats.data.nats / "nats.conf"
+        file.write_text(file.read_text().replace("users: [\n", "users: [\n" + "\n".join(entries), 1))
+        running = self.nats.running
+        assert running is not None
+        running.process.send_signal(signal.SIGHUP)
+        wait_for("the server knows its new users", lambda: any("Reloaded server configuration" in line for line in running.lines))
+
+    def url_of(self, user: str) -> str:
+        """As a service's user, or a worker's own."""
+        if user not in self._passwords:
+            return self.nats.url_of(user)
+        return f"nats://worker-{user}:{self._passwords[user]}@127.0.0.1:{self.nats.server.port}"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, servers: object) -> Iterator[Guarded]:
+    found = Guarded(tmp_path_factory.mktemp("nats"))
+    try:
+        yield found
+    finally:
+        found.nats.stop()
+
+
+# -- rights -------------------------------------------------------------------------------------------------------------
+
+NEXT, ACK = "$JS.API.CONSUMER.MSG.NEXT", "$JS.ACK"
+REFUSED = [
+    # user, what it tries, on what
+    *[("gpu-1", "hear", subject) for subject in (
+        ">", "x-cpu-1", "x-gpu-1", "_INBOX_workers.cpu-1.>", "_INBOX_workers.>", "_INBOX_worker.>", "_INBOX_gateway.>",
+        "queues.>", "queues.gpu.0.>", "queues.default.0.>", "jobs.>", "started.>", "completed.>", "events.>", "heartbeat.*",
+        "logs.>", "$JS.>",
+    )],
+    *[("gpu-1", "say", f"{word}.00.cpu-1") for word in ("started", "completed", "error", "progress")],
+    *[("gpu-1", "say", subject) for subject in (
+        "started", "completed", "completed.00", "heartbeat.cpu-1", "x-cpu-1", "x-gpu-1", "jobs", "jobs.00", "pending.00",
+        "control.00", "queues.gpu.0.t.1", "events.job.j", "_INBOX_workers.cpu-1.x", "_INBOX_worker.x", "_INBOX_gateway.x",
+        f"{NEXT}.x-cpu-1.orders", f"{NEXT}.tasks.default-0", f"{NEXT}.tasks.gpu", f"{NEXT}.intake.shard-00", f"{NEXT}.logs.store",
+        f"{ACK}.x-cpu-1.orders.1.1.1.1.1", f"{ACK}.tasks.default-0.1.1.1.1.1", f"{ACK}.intake.shard-00.1.1.1.1.1",
+        "$JS.API.CONSUMER.CREATE.tasks.mine", "$JS.API.CONSUMER.CREATE.x-cpu-1.mine", "$JS.API.STREAM.MSG.GET.tasks",
+        "$JS.API.STREAM.INFO.x-cpu-1", "$JS.API.STREAM.PURGE.x-cpu-1", "$JS.API.CONSUMER.DELETE.tasks.gpu-0",
+    )],
+    *[("worker", "hear", subject) for subject in ("_INBOX_workers.gpu-1.>", "_INBOX_workers.>", "x-gpu-1")],
+    *[("gateway", "say", subject) for subject in ("completed.00.gpu-1", "x-gpu-1", f"{NEXT}.x-gpu-1.orders")],
+    *[("webhooks", "say", subject) for subject in (f"{NEXT}.tasks.gpu-0", f"{NEXT}.intake.bare", f"{ACK}.tasks.gpu-0.1.1.1.1.1")],
+    *[("webhooks", "hear", subject) for subject in ("queues.>", "queues.gpu.0.>", "x-gpu-1", "_INBOX_workers.>")],
+    *[("scheduler", "say", subject) for subject in ("completed.00.gpu-1", f"{NEXT}.tasks.gpu-0")],
+]  # fmt: skip
+ALLOWED = [
+    *[("gpu-1", "say", f"{word}.0f.gpu-1") for word in ("started", "completed", "error", "progress")],
+    *[("gpu-1", "say", subject) for subject in (
+        "logs.00.j.t", "heartbeat.gpu-1", f"{NEXT}.x-gpu-1.orders", f"{ACK}.x-gpu-1.orders.1.1.1.1.1",
+        *(f"{NEXT}.tasks.gpu-{level}" for level in range(10)), f"{ACK}.tasks.gpu-9.1.1.1.1.1",
+    )],
+    ("gpu-1", "hear", "_INBOX_workers.gpu-1.>"),
+    *[("cpu-1", "say", f"{NEXT}.tasks.{queue}-0") for queue in ("default", "=hvxwiza")],
+    *[("coordinator", "say", subject) for subject in ("x-gpu-1", "_INBOX_workers.gpu-1.r")],
+]  # fmt: skip
+
+
+async def _refused(guarded: Guarded, user: str, attempts: list[tuple[str, str, str]]) -> list[str]:
+    """What the server says against a user's attempts, in lower case."""
+    said: list[str] = []
+
+    async def note(error: Exception) -> None:
+        said.append(str(error).lower())
+
+    client = await nats.connect(guarded.url_of(user), error_cb=note, allow_reconnect=False)
+    for _, verb, subject in attempts:
+        await (client.publish(subject, b"x") if verb == "say" else client.subscribe(subject))
+    await client.flush()
+    await client.flush()  # the last refusal is told after the answer to the first
+    await client.close()
+    return said
+
+
+def _of(table: list[tuple[str, str, str]], user: str) -> list[tuple[str, str, str]]:
+    return [attempt for attempt in table if attempt[0] == user]
+
+
+@pytest.mark.parametrize("user", dict.fromkeys(user for user, *_ in REFUSED))
+async def test_what_is_anothers_is_refused(guarded: Guarded, user: str) -> None:
+    said = await _refused(guarded, user, _of(REFUSED, user))
+    kinds = {"say": "publish", "hear": "subscription"}
+    let_through = [
+        (verb, subject)
+        for _, verb, subject in _of(REFUSED, user)
+        if not any(f'violation for {kinds[verb]} to "{subject.lower()}"' in one for one in said)
+    ]
+    assert let_through == []
+
+
+@pytest.mark.parametrize("user", dict.fromkeys(user for user, *_ in ALLOWED))
+async def test_what_is_its_own_is_not_refused(guarded: Guarded, user: str) -> None:
+    assert await _refused(guarded, user, _of(ALLOWED, user)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["gateway", "g1"], "only a worker has an id"),
+        (["worker", "--queues", "gpu"], "worker ID --queues"),
+        (["worker", "a.b"], "letters, digits"),
+        (["worker", "a", "--queues", "x-y"], "reserved"),
+        (["worker", "a", "--variable", "a b"], "--variable"),
+    ],
+)
+def test_there_is_no_such_user(arguments: list[str], told: str) -> None:
+    asked = windlass("nats-user", *arguments)
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert told in asked.stderr
+    assert len(asked.stderr.splitlines()) == 1
+
+
+def test_a_password_may_stay_in_a_variable_of_the_server() -> None:
+    asked = windlass("nats-user", "gateway", "--variable", "GATEWAY_PASSWORD")
+    assert '{ user: "gateway", password: $GATEWAY_PASSWORD, permissions: {' in asked.stdout.splitlines()
+
+
+# -- workers at work ----------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """`windlass worker` under an issued id, as a process."""
+
+    def __init__(self, guarded: Guarded, spool: Path, **environ: str) -> None:
+        self._log = open(spool.with_suffix(".log"), "w+b")  # noqa: SIM115 closed with the worker
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "windlass.cli", "worker", "--runtime", "shell", "--queue", "gpu:1"],
+            env={
+                **os.environ, "WINDLASS_NATS_URL": guarded.url_of("gpu-1"), "WINDLASS_WORKER_ID": "gpu-1",
+                "WINDLASS_SPOOL": str(spool), "WINDLASS_PROFILE": "fast", **environ,
+            },
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+        )  # fmt: skip
+
+    def said(self) -> str:
+        """All of its log."""
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    async def ready(self) -> None:
+        """Until it takes tasks."""
+        await until("the worker is ready", lambda: "worker_ready" in self.said())
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._log.close()
+
+
+class House:
+    """A coordinator and a gateway's desk, each with its own user, on a server that knows workers' users."""
+
+    def __init__(self, guarded: Guarded, desk: Desk, dsn: str) -> None:
+        self.guarded, self.desk, self._dsn = guarded, desk, dsn
+
+    async def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """What the database holds."""
+        async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
+            return await (await connection.execute(statement.encode(), values)).fetchall()
+
+    async def ended(self, job: str, within_s: float = 30) -> str:
+        """The state that a job ended in."""
+        async with asyncio.timeout(within_s):
+            while True:
+                ((state,),) = await self.rows("SELECT state FROM windlass.jobs WHERE id = %s::uuid", job)
+                if state in ("COMPLETED", "FAILED", "CANCELLED"):
+                    return str(state)
+                await asyncio.sleep(0.02)
+
+    async def run(self, script: str) -> str:
+        """Submit a job of one task in queue `gpu`; its id."""
+        return await self.desk.submit(Job(name="j", tasks=(Task(name="t", run=script, queue="gpu"),)))
+
+
+@pytest.fixture
+async def house(tmp_path: Path, database: str) -> AsyncIterator[House]:
+    guarded = Guarded(tmp_path / "nats")
+    migrate(database)
+    try:
+        async with (
+            coordinator(guarded.url_of("coordinator"), database),
+            connect(guarded.url_of("gateway"), "gateway", "desk") as bus,
+        ):
+            yield House(guarded, Desk(bus), database)
+    finally:
+        guarded.nats.stop()
+
+
+@asynccontextmanager
+async def working(house: House, spool: Path) -> AsyncIterator[Worker]:
+    worker = Worker(house.guarded, spool)
+    try:
+        await worker.ready()
+        yield worker
+    finally:
+        worker.end()
+
+
+async def test_a_worker_with_its_own_user_does_all_it_must(house: House, tmp_path: Path) -> None:
+    async with working(house, tmp_path / "spool") as worker:
+        job = await house.run("echo hello; echo -n 42 > $TORK_OUTPUT")
+        assert await house.ended(job) == "COMPLETED"
+        ((name, result),) = await house.rows("SELECT worker, result FROM windlass.tasks WHERE job = %s::uuid", job)
+        assert name.startswith("gpu-1.")
+        assert result == "42"
+        parts = "SELECT contents FROM windlass.task_logs WHERE job = %s::uuid"
+        async with asyncio.timeout(15):
+            while await house.rows(parts, job) != [("hello\n",)]:
+                await asyncio.sleep(0.02)
+        assert "violation" not in worker.said().lower()
+        assert worker.end() == 0
+
+
+async def test_one_that_starts_again_without_its_spool_runs_no_attempt_twice(house: House, tmp_path: Path) -> None:
+    mark = tmp_path / "attempts"
+    script = f"echo $WINDLASS_ATTEMPT >> {mark}; test $WINDLASS_ATTEMPT -gt 1 || sleep 600"
+    first = Worker(house.guarded, tmp_path / "spool-1")
+    try:
+        await first.ready()
+        job = await house.run(script)
+        await until("the task runs", mark.exists)
+    finally:
+        first.end(signal.SIGKILL)
+    async with working(house, tmp_path / "spool-2"):
+        assert await house.ended(job) == "COMPLETED"
+        assert mark.read_text().split() == ["1", "2"]
+        owners = await house.rows("SELECT data->>'worker' FROM windlass.events WHERE type = 'task.started' ORDER BY at")
+        assert len({owner for (owner,) in owners}) == 2
+        # The end of the first start took nothing from the second.
+        assert await house.ended(await house.run("true")) == "COMPLETED"
+
+
+async def test_two_processes_of_one_id_do_no_harm(house: House, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    async with working(house, tmp_path / "spool-1"), working(house, tmp_path / "spool-2"):
+        jobs = [await house.run(f"echo $WINDLASS_TASK_ID $WINDLASS_ATTEMPT >> {mark}; sleep 0.05") for _ in range(12)]
+        assert [await house.ended(job) for job in jobs] == ["COMPLETED"] * len(jobs)
+    ran = mark.read_text().splitlines()
+    assert len(ran) == len(set(ran)) == len(jobs)
+    owners = await house.rows("SELECT DISTINCT worker FROM windlass.tasks")
+    assert len(owners) == 2
+
+
+@pytest.mark.parametrize(("user", "worker"), [("gpu-1", "cpu-1"), ("worker", "gpu-1"), ("gpu-1", "")])
+async def test_a_user_that_does_not_match_the_id_is_one_line_with_the_remedy(guarded: Guarded, user: str, worker: str) -> None:
+    with pytest.raises(Misconfigured, match=r"does not let user '.*' have the inbox .* WINDLASS_WORKER_ID"):
+        async with connect(guarded.url_of(user), "worker", "w", worker=worker):
+            raise AssertionError("connected")
