@@ -585,8 +585,8 @@ PARAMETERS: dict[str, Mapping[str, object]] = {
     "load_keys": {"owner": ["guest"], "key": ["k"]},
     "find_due": {"shards": [0, 1], "now": NOW, "most": 10},
     "find_running": {"shards": [0, 1]},
-    "update_jobs": log._changing_jobs([]),
-    "update_tasks": log._changing_tasks([]),
+    "update_jobs": log._columns([], log._JOB_CHANGES),
+    "update_tasks": log._columns([], log._TASK_CHANGES),
 }
 
 

@@ -9,7 +9,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from uuid import UUID
 
 import psycopg
 
@@ -52,7 +51,7 @@ class Pen:
 
     def append(self, shard: int, count: int = 1, nth: int = 1, type_: str = "test.happened", data: bytes = b"{}") -> None:
         """One commit."""
-        head, stream = self.heads[shard], str(UUID(hex=secrets.token_hex(16)))
+        head, stream = self.heads[shard], secrets.token_hex(16)
         batch = Batch(shards=SHARDS, heads={shard: (head, head + count)})
         for number in range(1, count + 1):
             timed = number % nth == 0

@@ -12,7 +12,6 @@ from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import psycopg
@@ -137,7 +136,7 @@ def replace(connection: psycopg.Connection, now: datetime) -> None:
                 case "jobs":
                     batch.new_jobs.append(_operational(row, row.state not in ENDED, kept.get((table, key)), now))
                 case "tasks":
-                    task = work.tasks[TaskId(key[0].hex)]
+                    task = work.tasks[TaskId(key[0])]
                     batch.new_tasks.append(_operational(task, task.state in ACTIVE, kept.get((table, key)), now))
                 case "job_vars":
                     batch.variables.append((row.id, key[1], work.variables[key[1]]))
@@ -152,8 +151,7 @@ def replace(connection: psycopg.Connection, now: datetime) -> None:
 
 def _store(connection: psycopg.Connection, batch: Batch) -> Batch:
     """Store, and begin another."""
-    with connection.pipeline(), connection.cursor() as cursor:
-        eventlog.store(cursor, batch)
+    eventlog.commit(connection, batch)  # within the transaction that is open
     return Batch(shards=batch.shards)
 
 
@@ -168,7 +166,7 @@ def _operational(row: Any, waits: bool, kept: Row | None, now: datetime) -> Any:
 
 def _jobs(connection: psycopg.Connection, shards: int) -> Iterator[_Job]:
     """Every job that the log or a projection knows, in the order of their ids."""
-    sides: list[Iterator[tuple[UUID, str, Any]]] = [_log(connection), *(_side(connection, table) for table in KEYS)]
+    sides: list[Iterator[tuple[str, str, Any]]] = [_log(connection), *(_side(connection, table) for table in KEYS)]
     for _, parts in groupby(heapq.merge(*sides, key=itemgetter(0)), key=itemgetter(0)):
         job = _Job()
         for _, table, found in parts:
@@ -180,20 +178,20 @@ def _jobs(connection: psycopg.Connection, shards: int) -> Iterator[_Job]:
         yield job
 
 
-def _side(connection: psycopg.Connection, table: str) -> Iterator[tuple[UUID, str, list[Row]]]:
+def _side(connection: psycopg.Connection, table: str) -> Iterator[tuple[str, str, list[Row]]]:
     return ((job, table, rows) for job, rows in export.stored(connection, table))
 
 
-def _log(connection: psycopg.Connection) -> Iterator[tuple[UUID, str, _Projected]]:
+def _log(connection: psycopg.Connection) -> Iterator[tuple[str, str, _Projected]]:
     for stream, events in export.histories(connection):
         work, keys = JobWork(), []
         for count, (_, version, tag, data) in enumerate(events, 1):
             if version != count:
-                raise Corrupt(f"job {stream.hex} has no event {count}: its next is {version}")
+                raise Corrupt(f"job {stream} has no event {count}: its next is {version}")
             try:
                 event = JOB_EVENTS.decode(tag, data)
             except Invalid as error:
-                raise Misconfigured(f"job {stream.hex}, event {version}: {error}; was it written by a newer release?") from error
+                raise Misconfigured(f"job {stream}, event {version}: {error}; was it written by a newer release?") from error
             evolve(work, event)
             if isinstance(event, JobSubmitted) and event.key is not None:
                 keys.append((event.user, event.key, event.job, event.digest or ""))
@@ -204,13 +202,12 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
     """The rows that a commit would store for a job."""
     work = projected.work
     jobs = [] if work.job is None else [work.job]
-    own = [UUID(row.id) for row in jobs]
     found = {
         "jobs": _turned(eventlog.new_jobs(jobs, shards)),
         "tasks": _turned(eventlog.new_tasks(list(work.tasks.values()), shards)),
-        "job_vars": [{"job": job, "name": name, "value": value} for job in own for name, value in work.variables.items()],
+        "job_vars": [{"job": job.id, "name": name, "value": value} for job in jobs for name, value in work.variables.items()],
         "idempotency_keys": [
-            {"owner": owner, "key": key, "job": UUID(job), "digest": digest} for owner, key, job, digest in projected.keys
+            {"owner": owner, "key": key, "job": job, "digest": digest} for owner, key, job, digest in projected.keys
         ],
     }
     return {table: _by_key(table, rows) for table, rows in found.items()}
@@ -218,7 +215,8 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
 
 def _turned(columns: Mapping[str, list[Any]]) -> list[Row]:
     """Rows from columns."""
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    texts = {name: [v.decode() for v in values] if name == "definition" else values for name, values in columns.items()}
+    return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]
 
 
 def _by_key(table: str, rows: list[Row]) -> dict[Key, Row]:

@@ -1,13 +1,13 @@
 """One psycopg connection on one thread.
 
 A connection belongs to a thread, and a session lock to a connection; so each is wrapped together with the only thread that
-uses it, and the event loop hands over whole pieces of work.
+uses it, and the event loop hands over whole pieces of work. What is pipelined needs no thread: see `pipeline`.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Concatenate, ParamSpec, TypeVar
 
 import psycopg
@@ -18,6 +18,7 @@ from psycopg.types.uuid import UUIDLoader
 
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog.migrate import SCHEMA, check_format
+from windlass.eventlog.pipeline import Pipelined
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +28,7 @@ STATEMENT_MS = 30_000
 """No statement of a service takes longer; one that does is ended and tried again."""
 
 
-class _HexLoader(UUIDLoader):
+class HexLoader(UUIDLoader):
     """Ids come as this system prints them: 32 hex digits."""
 
     def load(self, data: Buffer) -> str:  # type: ignore[override]  # an id is a text here
@@ -41,6 +42,7 @@ def _settings(owner_s: int | None) -> str:
         words += [f"-c idle_session_timeout={owner_s}s", f"-c idle_in_transaction_session_timeout={owner_s}s"]
         # A prepared UPDATE … FROM unnest made while the table was small would scan it for ever.
         words += ["-c enable_hashjoin=off", "-c enable_mergejoin=off", "-c enable_seqscan=off"]
+        words += ["-c plan_cache_mode=force_generic_plan"]  # planning a batch anew costs more than storing it
     return " ".join(words)
 
 
@@ -51,7 +53,9 @@ class Connection:
         self._dsn, self._name, self._schema = dsn, name, schema
         self._options = _settings(owner_s)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"postgres-{name}")
+        self._free = asyncio.Lock()
         self._connection: psycopg.Connection | None = None
+        self._prepared: set[bytes] = set()
         self.generation = 0
         """Grows with each connection that was opened; what held for an earlier one holds no more."""
 
@@ -73,7 +77,7 @@ class Connection:
     def _prepare(self, connection: psycopg.Connection) -> None:
         """Make it what this system expects, or refuse it."""
         connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for all integers: one plan a statement
-        connection.adapters.register_loader("uuid", _HexLoader)
+        connection.adapters.register_loader("uuid", HexLoader)
         check_format(connection, self._schema)
         durable = connection.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetchone()
         if durable is None or "off" in durable:
@@ -82,15 +86,24 @@ class Connection:
             )
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
 
-    def _work(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def _opened(self) -> psycopg.Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = None
+            self._connection = self._open()
+            self._prepared = set()
+            self.generation += 1
+        return self._connection
+
+    def _work(self, work: Callable[[psycopg.Connection], R]) -> R:
+        with self._mending():
+            return work(self._opened())
+
+    @contextmanager
+    def _mending(self) -> Iterator[None]:
+        """Whatever breaks (a failover to a server that only reads, a right that was taken away), a new connection may mend it."""
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = None
-                self._connection = self._open()
-                self.generation += 1
-            return work(self._connection, *args, **kwargs)
+            yield
         except psycopg.Error as error:
-            # Whatever it is (a failover to a server that only reads, a right that was taken away), a new connection may mend it.
             self._drop()
             raise Unavailable(f"PostgreSQL did not answer: {str(error).strip() or type(error).__name__}") from error
 
@@ -101,17 +114,46 @@ class Connection:
             self._connection = None
 
     async def run(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do a piece of work on the thread of the connection, opening it if need be.
+        """Do a piece of work, opening the connection if need be: on its thread, or here if the work is pipelined.
 
         Raises:
             Unavailable: the server did not answer, or the connection broke; what was under way may or may not be committed.
             Misconfigured: the database is not one to work on.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._work(work, *args, **kwargs))
+        async with self._free:
+            if not isinstance(work, Pipelined):
+                return await self._on_thread(lambda: self._work(lambda connection: work(connection, *args, **kwargs)))
+            if self._connection is None or self._connection.closed:
+                await self._on_thread(lambda: self._work(lambda _: None))
+            return await self._on_loop(work, *args, **kwargs)
+
+    async def _on_loop(self, work: "Pipelined[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
+        connection = self._connection
+        assert connection is not None, "it was opened"
+        try:
+            with self._mending():
+                async with asyncio.timeout(STATEMENT_MS / 1000 + CONNECT_S):
+                    return await work.on_loop(connection.pgconn, self._prepared, *args, **kwargs)
+        except TimeoutError as error:
+            self._drop()
+            raise Unavailable("PostgreSQL did not answer in time") from error
+        except asyncio.CancelledError:
+            self._drop()  # an answer is still on its way
+            raise
+
+    async def _on_thread(self, work: Callable[[], R]) -> R:
+        """The thread goes on when its caller is cancelled, and nobody else may have the connection before it is through."""
+        done = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(done)
+        finally:
+            if not done.done():
+                await asyncio.wait([done])
 
     async def drop(self) -> None:
         """Close the connection, and with it let go of its locks; the next work opens another."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
+        async with self._free:
+            await self._on_thread(self._drop)
 
     async def close(self) -> None:
         """Close it for good."""

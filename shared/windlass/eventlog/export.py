@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 
 from windlass.errors import Misconfigured
+from windlass.eventlog.connection import HexLoader
 from windlass.eventlog.log import LOCK_CLASS, shard_count
 from windlass.eventlog.migrate import SCHEMA, check_format
 from windlass.eventlog.statements import statement
@@ -54,6 +54,7 @@ def snapshot(dsn: str, *, alone: bool, schema: str = SCHEMA) -> Iterator[psycopg
         Misconfigured: the database is not one of this release, or `alone` and coordinators run.
     """
     with psycopg.connect(dsn, autocommit=True, connect_timeout=10, options="-c timezone=UTC -c jit=off") as connection:
+        connection.adapters.register_loader("uuid", HexLoader)
         check_format(connection, schema)
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
         if alone:
@@ -76,14 +77,14 @@ def _own_all(connection: psycopg.Connection) -> None:
         )
 
 
-def histories(connection: psycopg.Connection) -> Iterator[tuple[UUID, Iterator[tuple[UUID, int, str, str]]]]:
+def histories(connection: psycopg.Connection) -> Iterator[tuple[str, Iterator[tuple[str, int, str, str]]]]:
     """Each job with its events: stream, version, type and data."""
     with connection.cursor("export_events", row_factory=tuple_row) as cursor:
         cursor.itersize = PAGE
         yield from groupby(cursor.execute(statement("export_events")), key=itemgetter(0))
 
 
-def stored(connection: psycopg.Connection, table: str) -> Iterator[tuple[UUID, list[Row]]]:
+def stored(connection: psycopg.Connection, table: str) -> Iterator[tuple[str, list[Row]]]:
     """Each job that has rows in a projection, with those."""
     job = "id" if table == "jobs" else "job"
     with connection.cursor(_EXPORTS[table], row_factory=dict_row) as cursor:

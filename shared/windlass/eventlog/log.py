@@ -5,16 +5,17 @@ or key that was taken, refuses all of it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import psycopg
 
 from windlass.errors import Corrupt, WindlassError
+from windlass.eventlog.pipeline import Call, Exchange, Pipelined
 from windlass.eventlog.rows import JobRow, TaskRow
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId, shard_of
@@ -96,10 +97,6 @@ class Loaded:
     keys: dict[tuple[str, str], tuple[JobId, str]]
 
 
-def _uuids(ids: Iterable[str]) -> list[UUID]:
-    return [UUID(i) for i in ids]
-
-
 def take(connection: psycopg.Connection, shard: int, owner: str) -> tuple[int, str] | None:
     """Try to become the owner of a shard; its head and the incarnation last driven, or None while another session holds it."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (LOCK_CLASS, shard)).fetchone()
@@ -128,25 +125,20 @@ def shard_count(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def load(
-    connection: psycopg.Connection, jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]
-) -> Loaded:
+@Pipelined
+def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Exchange[Loaded]:
     """Read the working sets of `jobs`, with the task rows asked for, and the jobs of some Idempotency-Keys: one round trip."""
-    ids = _uuids(jobs)
-    with connection.pipeline():
-        job_rows = connection.execute(statement("load_jobs"), {"ids": ids})
-        task_rows = connection.execute(statement("load_tasks"), {"jobs": ids, "tasks": _uuids(tasks)})
-        var_rows = connection.execute(statement("load_variables"), {"jobs": ids})
-        key_rows = (
-            connection.execute(statement("load_keys"), {"owner": [k[0] for k in keys], "key": [k[1] for k in keys]})
-            if keys
-            else None
-        )
+    job_rows, task_rows, variables, *key_rows = yield [
+        ("load_jobs", {"ids": jobs}),
+        ("load_tasks", {"jobs": jobs, "tasks": tasks}),
+        ("load_variables", {"jobs": jobs}),
+        *([("load_keys", {"owner": [k[0] for k in keys], "key": [k[1] for k in keys]})] if keys else ()),
+    ]
     return Loaded(
         jobs=[_job_row(row) for row in job_rows],
         tasks=[_task_row(row) for row in task_rows],
-        variables=[(JobId(job), name, value) for job, name, value in var_rows],
-        keys={(owner, key): (JobId(job), digest) for owner, key, job, digest in key_rows or ()},
+        variables=[(JobId(job), name, value) for job, name, value in variables],
+        keys={(owner, key): (JobId(job), digest) for rows in key_rows for owner, key, job, digest in rows},
     )
 
 
@@ -174,7 +166,8 @@ def _task_row(row: tuple[object, ...]) -> TaskRow:
     )
 
 
-def commit(connection: psycopg.Connection, batch: Batch) -> None:
+@Pipelined
+def commit(batch: Batch) -> Exchange[None]:
     """Store a batch, whole or not at all; durable when it returns.
 
     Raises:
@@ -183,11 +176,10 @@ def commit(connection: psycopg.Connection, batch: Batch) -> None:
         Unfit: a value that the database cannot hold.
     """
     try:
-        with connection.pipeline(), connection.transaction(), connection.cursor() as cursor:
-            store(cursor, batch)
+        yield list(_calls(batch))
     except psycopg.errors.UniqueViolation as error:
         raise Taken(f"a row existed already: {error}") from error
-    except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Unfit(f"PostgreSQL cannot hold a value: {error}") from error
     except psycopg.DatabaseError as error:
         if error.sqlstate == HEAD_MOVED:
@@ -195,133 +187,65 @@ def commit(connection: psycopg.Connection, batch: Batch) -> None:
         raise
 
 
-def store(cursor: psycopg.Cursor, batch: Batch) -> None:
-    """All that a batch holds, within the transaction of whoever calls."""
+def _calls(batch: Batch) -> Iterator[Call]:
     if batch.heads:
-        cursor.execute(
-            statement("move_heads"),
-            {
-                "shards": list(batch.heads),
-                "expected": [before for before, _ in batch.heads.values()],
-                "next": [after for _, after in batch.heads.values()],
-            },
-        )
+        befores, afters = zip(*batch.heads.values(), strict=True)
+        yield "move_heads", {"shards": list(batch.heads), "expected": befores, "next": afters}
     if batch.events:
-        e = batch.events
-        cursor.execute(
-            statement("append_events"),
-            {
-                "kind": [x.kind for x in e],
-                "stream": _uuids(x.stream for x in e),
-                "version": [x.version for x in e],
-                "shard": [x.shard for x in e],
-                "position": [x.position for x in e],
-                "type": [x.type for x in e],
-                "data": [x.data.decode() for x in e],
-                "metadata": [x.metadata.decode() for x in e],
-                "at": [x.at for x in e],
-                "timed": [x.timed for x in e],
-                "hooked": [x.hooked for x in e],
-            },
-        )
+        yield "append_events", _columns(batch.events, _EVENT_COLUMNS)
     if batch.new_jobs:
-        cursor.execute(statement("insert_jobs"), new_jobs(batch.new_jobs, batch.shards))
+        yield "insert_jobs", new_jobs(batch.new_jobs, batch.shards)
     if batch.changed_jobs:
-        cursor.execute(statement("update_jobs"), _changing_jobs(batch.changed_jobs))
+        yield "update_jobs", _columns(batch.changed_jobs, _JOB_CHANGES)
     if batch.new_tasks:
-        cursor.execute(statement("insert_tasks"), new_tasks(batch.new_tasks, batch.shards))
+        yield "insert_tasks", new_tasks(batch.new_tasks, batch.shards)
     if batch.changed_tasks:
-        cursor.execute(statement("update_tasks"), _changing_tasks(batch.changed_tasks))
+        yield "update_tasks", _columns(batch.changed_tasks, _TASK_CHANGES)
     if batch.variables:
-        v = batch.variables
-        cursor.execute(
-            statement("set_variables"),
-            {"job": _uuids(x[0] for x in v), "name": [x[1] for x in v], "value": [x[2] for x in v]},
-        )
-    counts = [(shard, state, n) for (shard, state), n in batch.counts.items() if n]
-    if counts:
-        cursor.execute(
-            statement("count_jobs"),
-            {"shard": [x[0] for x in counts], "state": [x[1] for x in counts], "jobs": [x[2] for x in counts]},
-        )
+        yield "set_variables", _named(("job", "name", "value"), batch.variables)
+    if counts := [(shard, state, n) for (shard, state), n in batch.counts.items() if n]:
+        yield "count_jobs", _named(("shard", "state", "jobs"), counts)
     if batch.keys:
-        k = batch.keys
-        cursor.execute(
-            statement("keep_keys"),
-            {
-                "owner": [x[0] for x in k],
-                "key": [x[1] for x in k],
-                "job": _uuids(x[2] for x in k),
-                "digest": [x[3] for x in k],
-            },
-        )
+        yield "keep_keys", _named(("owner", "key", "job", "digest"), batch.keys)
 
 
-def new_jobs(j: list[JobRow], shards: int) -> dict[str, list[Any]]:
+_EVENT_COLUMNS = ("kind", "stream", "version", "shard", "position", "type", "data", "metadata", "at", "timed", "hooked")
+_JOB_CHANGES = (
+    "id", "version", "run", "state", "position", "progress", "started_at", "completed_at", "failed_at", "result", "error",
+    "drive_at", "drives",
+)  # fmt: skip
+_TASK_CHANGES = (
+    "id", "attempt", "redelivered", "state", "worker", "progress", "scheduled_at", "started_at", "completed_at", "failed_at",
+    "result", "error", "drive_at", "drives", "stopping",
+)  # fmt: skip
+
+
+def new_jobs(jobs: Sequence[JobRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `jobs`, a list for each column."""
     return {
-        **_changing_jobs(j),
-        "shard": [shard_of(x.id, shards) for x in j],
-        "name": [x.definition.name for x in j],
-        "definition": [_encode(x.definition).decode() for x in j],
-        "created_by": [x.created_by for x in j],
-        "task_count": [x.task_count for x in j],
-        "created_at": [x.created_at for x in j],
+        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at")),
+        "shard": [shard_of(x.id, shards) for x in jobs],
+        "name": [x.definition.name for x in jobs],
+        "definition": [_encode(x.definition) for x in jobs],
     }
 
 
-def new_tasks(t: list[TaskRow], shards: int) -> dict[str, list[Any]]:
+def new_tasks(tasks: Sequence[TaskRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `tasks`, a list for each column."""
     return {
-        **_changing_tasks(t),
-        "job": _uuids(x.job for x in t),
-        "shard": [shard_of(x.id, shards) for x in t],
-        "run": [x.run for x in t],
-        "key": [x.key for x in t],
-        "position": [x.position for x in t],
-        "retries": [x.retries for x in t],
-        "queue": [x.queue for x in t],
-        "definition": [_encode(x.definition).decode() for x in t],
-        "created_at": [x.created_at for x in t],
+        **_columns(tasks, (*_TASK_CHANGES, "job", "run", "key", "position", "retries", "queue", "created_at")),
+        "shard": [shard_of(x.id, shards) for x in tasks],
+        "definition": [_encode(x.definition) for x in tasks],
     }
 
 
-def _changing_jobs(j: list[JobRow]) -> dict[str, list[Any]]:
-    return {
-        "id": _uuids(x.id for x in j),
-        "version": [x.version for x in j],
-        "run": [x.run for x in j],
-        "state": [x.state for x in j],
-        "position": [x.position for x in j],
-        "progress": [x.progress for x in j],
-        "started_at": [x.started_at for x in j],
-        "completed_at": [x.completed_at for x in j],
-        "failed_at": [x.failed_at for x in j],
-        "result": [x.result for x in j],
-        "error": [x.error for x in j],
-        "drive_at": [x.drive_at for x in j],
-        "drives": [x.drives for x in j],
-    }
+def _columns(rows: Sequence[object], names: Iterable[str]) -> dict[str, list[Any]]:
+    """An array a column, of attributes with the columns' names."""
+    return {name: list(map(attrgetter(name), rows)) for name in names}
 
 
-def _changing_tasks(t: list[TaskRow]) -> dict[str, list[Any]]:
-    return {
-        "id": _uuids(x.id for x in t),
-        "attempt": [x.attempt for x in t],
-        "redelivered": [x.redelivered for x in t],
-        "state": [x.state for x in t],
-        "worker": [x.worker for x in t],
-        "progress": [x.progress for x in t],
-        "scheduled_at": [x.scheduled_at for x in t],
-        "started_at": [x.started_at for x in t],
-        "completed_at": [x.completed_at for x in t],
-        "failed_at": [x.failed_at for x in t],
-        "result": [x.result for x in t],
-        "error": [x.error for x in t],
-        "drive_at": [x.drive_at for x in t],
-        "drives": [x.drives for x in t],
-        "stopping": [x.stopping for x in t],
-    }
+def _named(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> dict[str, Sequence[object]]:
+    return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
 def due(connection: psycopg.Connection, shards: Sequence[int], now: datetime, most: int) -> list[tuple[JobId, TaskId | None]]:

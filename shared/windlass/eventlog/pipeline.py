@@ -1,0 +1,244 @@
+"""The hot path's way to PostgreSQL: prepared statements in one round trip and one transaction, with parameters in binary.
+
+All statements of a call go out together with one Sync behind them, which makes them one implicit transaction: a commit costs
+no BEGIN, no COMMIT and no thread (libpq's pipeline mode, https://www.postgresql.org/docs/current/libpq-pipeline-mode.html).
+Columns of a batch are arrays in their binary form (`array_recv` in PostgreSQL's `arrayfuncs.c`); results come in binary too.
+"""
+
+import asyncio
+import re
+import select
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from struct import Struct
+from struct import error as StructError  # noqa: N812 a class
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import msgspec
+import psycopg
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from windlass.eventlog.statements import statement
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Call = tuple[str, Mapping[str, Any]]
+"""A statement of `sql/` by name, and its parameters by theirs."""
+Rows = list[tuple[Any, ...]]
+Exchange = Generator[list[Call], list[Rows], R]
+"""Yields its calls, once, and is sent the rows of each; an error of the database is raised in it."""
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NULL = b"\xff\xff\xff\xff"
+_head, _size = Struct(">iiiii").pack, Struct(">i").pack
+_int2, _int4, _int8, _float8 = Struct(">ih").pack, Struct(">ii").pack, Struct(">iq").pack, Struct(">id").pack
+_float = Struct(">d").unpack
+
+
+def _blobs(values: Iterable[bytes]) -> Iterable[bytes]:
+    return [_size(len(value)) + value for value in values]
+
+
+def _instants(values: Iterable[datetime | None]) -> Iterable[bytes]:
+    return [_NULL if value is None else _int8(8, (value - _EPOCH) // _MICROSECOND) for value in values]
+
+
+_ARRAYS: Mapping[str, tuple[int, Callable[[Any], Iterable[bytes]]]] = {
+    "boolean": (16, lambda values: [b"\0\0\0\1\1" if value else b"\0\0\0\1\0" for value in values]),
+    "bigint": (20, lambda values: [_int8(8, value) for value in values]),
+    "smallint": (21, lambda values: [_int2(2, value) for value in values]),
+    "integer": (23, lambda values: [_int4(4, value) for value in values]),
+    "text": (25, lambda values: _blobs([value.encode() for value in values])),
+    "json": (114, _blobs),
+    "float8": (701, lambda values: [_float8(8, value) for value in values]),
+    "timestamptz": (1184, _instants),
+    "uuid": (2950, lambda values: [b"\0\0\0\x10" + bytes.fromhex(value) for value in values]),
+}
+"""Type: its oid, and its values as elements of a binary array. Ids are 32 hex digits, JSON is bytes, instants are aware."""
+
+_FROM: Mapping[int, Callable[[bytes], Any]] = {
+    16: lambda value: value == b"\1",
+    20: lambda value: int.from_bytes(value, signed=True),
+    21: lambda value: int.from_bytes(value, signed=True),
+    23: lambda value: int.from_bytes(value, signed=True),
+    25: bytes.decode,
+    114: msgspec.Raw,
+    701: lambda value: _float(value)[0],
+    1184: lambda value: _EPOCH + timedelta(microseconds=int.from_bytes(value, signed=True)),
+    2278: lambda _: None,
+    2950: bytes.hex,
+}
+"""Oid of a result's column: how it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    name: bytes
+    text: bytes
+    parameters: tuple[tuple[str, str], ...]
+    """Name, and the element type of an array or an empty text."""
+
+
+@cache
+def _compiled(name: str) -> _Statement:
+    """The statement as the server knows parameters: by number."""
+    parameters: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        kind = found[2] or ""
+        parameters.setdefault(found[1], kind[:-2] if kind.endswith("[]") else "")
+        return f"${list(parameters).index(found[1]) + 1}" + (f"::{kind}" if kind else "")
+
+    text = re.sub(r"%\((\w+)\)[sb](?:::(\w+(?:\[\])?))?", number, statement(name).decode())
+    return _Statement(name.encode(), text.encode(), tuple(parameters.items()))
+
+
+def _encoded(compiled: _Statement, parameters: Mapping[str, Any]) -> tuple[_Statement, list[bytes | None], list[int]]:
+    """A statement with its parameters and their formats: 1 for binary, 0 for text."""
+    values: list[bytes | None] = []
+    for name, kind in compiled.parameters:
+        value = parameters[name]
+        if kind:
+            oid, elements = _ARRAYS[kind]
+            values.append(_head(1, 1, oid, len(value), 1) + b"".join(elements(value)))
+        else:
+            values.append(None if value is None else str(value).encode())
+    return compiled, values, [1 if kind else 0 for _, kind in compiled.parameters]
+
+
+class _Talk:
+    """One round trip on a connection that nobody else uses meanwhile."""
+
+    is_sent = False
+
+    def __init__(self, pgconn: PGconn, calls: Sequence[Call], prepared: set[bytes] | None) -> None:
+        self._pgconn, self._prepared = pgconn, prepared
+        self._coming: deque[tuple[bytes, bool]] = deque()
+        """What results are still to come for: a statement's name, and whether it is only its preparation."""
+        self.rows: list[Rows] = []
+        self.error: psycopg.Error | None = None
+        try:
+            encoded = [_encoded(_compiled(name), parameters) for name, parameters in calls]
+        except (ValueError, StructError) as error:
+            self.error = psycopg.DataError(f"a parameter has no binary form: {error}")
+            return
+        pgconn.enter_pipeline_mode()
+        for compiled, values, formats in encoded:
+            if prepared is None:
+                pgconn.send_query_params(compiled.text, values, None, formats, 1)
+            else:
+                if compiled.name not in prepared and (compiled.name, True) not in self._coming:
+                    pgconn.send_prepare(compiled.name, compiled.text)
+                    self._coming.append((compiled.name, True))
+                pgconn.send_query_prepared(compiled.name, values, formats, 1)
+            self._coming.append((compiled.name, False))
+        pgconn.pipeline_sync()
+        self.is_sent = True
+
+    def is_over(self) -> bool:
+        """Take what has come; True when all is there."""
+        self._pgconn.consume_input()
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                continue
+            if result.status == ExecStatus.PIPELINE_SYNC:
+                self._pgconn.exit_pipeline_mode()
+                return True
+            self._take(result)
+        return False
+
+    def _take(self, result: PGresult) -> None:
+        name, is_preparation = self._coming.popleft()
+        if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            if not is_preparation:
+                self.rows.append(_read(result))
+            elif self._prepared is not None:
+                self._prepared.add(name)
+        elif result.status != ExecStatus.PIPELINE_ABORTED and self.error is None:
+            self.error = psycopg.errors.error_from_result(result, "utf-8")
+
+
+def _read(result: PGresult) -> Rows:
+    columns = [(column, _FROM[result.ftype(column)]) for column in range(result.nfields)]
+    return [
+        tuple(None if (value := result.get_value(row, column)) is None else read(value) for column, read in columns)
+        for row in range(result.ntuples)
+    ]
+
+
+class Pipelined(Generic[P, R]):
+    """Work on a connection that says at once all that it asks: a connection's event loop can do it without a thread."""
+
+    def __init__(self, steps: Callable[P, Exchange[R]]) -> None:
+        self._steps = steps
+        self.__doc__, self.__name__ = steps.__doc__, steps.__name__
+
+    def __call__(self, connection: psycopg.Connection, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it here and now, blocking."""
+        steps, pgconn = self._steps(*args, **kwargs), connection.pgconn
+        talk = _Talk(pgconn, next(steps), None)
+        while pgconn.flush():
+            select.select([pgconn.socket], [pgconn.socket], [])
+            pgconn.consume_input()
+        while talk.is_sent and not talk.is_over():
+            select.select([pgconn.socket], [], [])
+        return _outcome(steps, talk)
+
+    async def on_loop(self, pgconn: PGconn, prepared: set[bytes], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it on the running event loop; `prepared` are the statements that this connection knows.
+
+        Raises:
+            psycopg.Error: or what the work makes of it.
+        """
+        steps = self._steps(*args, **kwargs)
+        return _outcome(steps, await _talk(pgconn, next(steps), prepared))
+
+
+def _outcome(steps: Exchange[R], talk: _Talk) -> R:
+    try:
+        if talk.error is None:
+            steps.send(talk.rows)
+        else:
+            steps.throw(talk.error)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # a generator's value has no type here
+    raise AssertionError("pipelined work asks once")
+
+
+async def _talk(pgconn: PGconn, calls: Sequence[Call], prepared: set[bytes]) -> _Talk:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    talk = _Talk(pgconn, calls, prepared)
+    if not talk.is_sent:
+        return talk
+    socket = pgconn.socket
+
+    def act(step: Callable[[], bool]) -> None:
+        try:
+            if step() and not done.done():
+                done.set_result(None)
+        except (psycopg.Error, LookupError, ValueError) as error:
+            if not done.done():
+                done.set_exception(error)
+
+    def send() -> bool:
+        if not pgconn.flush():
+            loop.remove_writer(socket)
+        return False
+
+    loop.add_reader(socket, act, talk.is_over)
+    try:
+        if pgconn.flush():
+            loop.add_writer(socket, act, send)
+        await done
+    finally:
+        loop.remove_writer(socket)
+        loop.remove_reader(socket)
+    return talk
