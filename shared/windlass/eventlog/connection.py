@@ -24,7 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONNECT_S = 5
-STATEMENT_MS = 30_000
+STATEMENT_S = 30
 """No statement of a service takes longer; one that does is ended and tried again."""
 
 
@@ -35,27 +35,37 @@ class HexLoader(UUIDLoader):
         return bytes(data).decode().replace("-", "")
 
 
-def _settings(owner_s: int | None) -> str:
+def _settings(owner_s: int | None, reads_only_s: int | None) -> str:
     """Session settings: plans that stay right while tables grow, and, for an owner of shards, an end to a frozen session."""
-    words = [f"-c statement_timeout={STATEMENT_MS}", "-c jit=off", "-c timezone=UTC"]
+    words = {"statement_timeout": f"{STATEMENT_S if reads_only_s is None else reads_only_s}s", "jit": "off", "timezone": "UTC"}
     if owner_s is not None:
-        words += [f"-c idle_session_timeout={owner_s}s", f"-c idle_in_transaction_session_timeout={owner_s}s"]
+        words |= {"idle_session_timeout": f"{owner_s}s", "idle_in_transaction_session_timeout": f"{owner_s}s"}
         # A prepared UPDATE … FROM unnest made while the table was small would scan it for ever.
-        words += ["-c enable_hashjoin=off", "-c enable_mergejoin=off", "-c enable_seqscan=off"]
-        words += ["-c plan_cache_mode=force_generic_plan"]  # planning a batch anew costs more than storing it
-    return " ".join(words)
+        words |= {"enable_hashjoin": "off", "enable_mergejoin": "off"}
+    if reads_only_s is not None:
+        words["default_transaction_read_only"] = "on"
+    if owner_s is not None or reads_only_s is not None:
+        words |= {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}  # planning anew costs more than the work
+    return " ".join(f"-c {name}={value}" for name, value in words.items())
 
 
 class Connection:
-    """A connection that is opened again after each loss; `owner_s` is how long its session may idle."""
+    """A connection that is opened again after each loss.
 
-    def __init__(self, dsn: str, name: str, owner_s: int | None = None, schema: str = SCHEMA) -> None:
+    `owner_s` is how long its session may idle, and `reads_only_s` how long its statements may take if all they do is read.
+    """
+
+    def __init__(
+        self, dsn: str, name: str, owner_s: int | None = None, schema: str = SCHEMA, reads_only_s: int | None = None
+    ) -> None:
         self._dsn, self._name, self._schema = dsn, name, schema
-        self._options = _settings(owner_s)
+        self._options = _settings(owner_s, reads_only_s)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"postgres-{name}")
         self._free = asyncio.Lock()
         self._connection: psycopg.Connection | None = None
         self._prepared: set[bytes] = set()
+        self.waiting = 0
+        """Pieces of work that have it or wait for it."""
         self.generation = 0
         """Grows with each connection that was opened; what held for an earlier one holds no more."""
 
@@ -120,19 +130,23 @@ class Connection:
             Unavailable: the server did not answer, or the connection broke; what was under way may or may not be committed.
             Misconfigured: the database is not one to work on.
         """
-        async with self._free:
-            if not isinstance(work, Pipelined):
-                return await self._on_thread(lambda: self._work(lambda connection: work(connection, *args, **kwargs)))
-            if self._connection is None or self._connection.closed:
-                await self._on_thread(lambda: self._work(lambda _: None))
-            return await self._on_loop(work, *args, **kwargs)
+        self.waiting += 1
+        try:
+            async with self._free:
+                if not isinstance(work, Pipelined):
+                    return await self._on_thread(lambda: self._work(lambda connection: work(connection, *args, **kwargs)))
+                if self._connection is None or self._connection.closed:
+                    await self._on_thread(lambda: self._work(lambda _: None))
+                return await self._on_loop(work, *args, **kwargs)
+        finally:
+            self.waiting -= 1
 
     async def _on_loop(self, work: "Pipelined[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
         connection = self._connection
         assert connection is not None, "it was opened"
         try:
             with self._mending():
-                async with asyncio.timeout(STATEMENT_MS / 1000 + CONNECT_S):
+                async with asyncio.timeout(STATEMENT_S + CONNECT_S):
                     return await work.on_loop(connection.pgconn, self._prepared, *args, **kwargs)
         except TimeoutError as error:
             self._drop()
