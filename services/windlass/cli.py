@@ -17,7 +17,7 @@ SERVICES = {
     "worker": "tasks in, processes and containers run, outcomes out",
     "webhooks": "events in, signed HTTP calls out",
 }
-NOT_BUILT = ("scheduler", "webhooks")
+NOT_BUILT = ("scheduler",)
 MODULES = {
     "up": ("windlass.local.up", "keep everything running on this machine, in the foreground"),
     "run": ("windlass.local.run", "run a job file to its end, starting what is missing"),

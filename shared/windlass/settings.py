@@ -1,5 +1,6 @@
 """Settings: a flag, then `WINDLASS_*`, then `TORK_*`, then the default; read once, at start, into frozen structs."""
 
+import ipaddress
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -43,6 +44,19 @@ def lookup(environ: Mapping[str, str], name: str, flag: str | None = None, defau
         if value is not None and value != "":
             return value
     return default
+
+
+def is_on(text: str) -> bool:
+    """Whether a setting that is a switch is on."""
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is only reached from this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def times(environ: Mapping[str, str]) -> Times:

@@ -1,6 +1,5 @@
 """The gateway's settings."""
 
-import ipaddress
 from collections.abc import Mapping
 
 import msgspec
@@ -32,8 +31,8 @@ def read(environ: Mapping[str, str], port: int | None = None, http: str | None =
         number = port
     if not 0 <= number <= 65535:
         raise Misconfigured(f"--port {number}: a port is 0–65535")
-    told = settings.lookup(environ, "ALLOW_UNAUTHENTICATED").lower() in ("1", "true", "yes", "on")
-    if not told and not _is_loopback(host):
+    told = settings.is_on(settings.lookup(environ, "ALLOW_UNAUTHENTICATED"))
+    if not told and not settings.is_loopback(host):
         raise Misconfigured(
             f"the API has no authentication yet, so {host} is not bound: use 127.0.0.1, or set "
             "WINDLASS_ALLOW_UNAUTHENTICATED=true where only trusted machines can reach it"
@@ -43,10 +42,3 @@ def read(environ: Mapping[str, str], port: int | None = None, http: str | None =
         postgres_dsn=settings.needed(environ, "POSTGRES_DSN", "the database, postgresql://user:password@host:5432/name"),
         address=(host, number),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -6,34 +6,8 @@ import msgspec
 
 from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.eventlog.summaries import JobSummary, User, job_summary
 from windlass.messages.jobs import Job, Task, Webhook
-
-
-class User(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Who submitted a job."""
-
-    username: str
-
-
-class JobSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A job without its tasks."""
-
-    id: str
-    created_by: User | None = None
-    inputs: dict[str, str] = {}
-    name: str = ""
-    description: str = ""
-    tags: tuple[str, ...] = ()
-    state: str = ""
-    created_at: datetime
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    failed_at: datetime | None = None
-    position: int
-    task_count: int = 0
-    result: str = ""
-    error: str = ""
-    progress: float | None = None
 
 
 class RetryView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -199,25 +173,7 @@ def summary_of_commit(committed: Committed, job: Job, user: str) -> JobSummary:
 
 def summary(row: JobRow) -> JobSummary:
     """A job of a list."""
-    job = _jobs.decode(row.definition)
-    return JobSummary(
-        id=row.id,
-        created_by=User(username=row.created_by),
-        inputs=job.inputs,
-        name=job.name,
-        description=job.description,
-        tags=job.tags,
-        state=row.state,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        failed_at=row.failed_at,
-        position=row.position,
-        task_count=row.task_count,
-        result=row.result,
-        error=row.error,
-        progress=row.progress or None,
-    )
+    return job_summary(row, _jobs.decode(row.definition))
 
 
 def job_view(whole: WholeJob) -> JobView:

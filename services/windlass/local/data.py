@@ -72,6 +72,8 @@ class State(msgspec.Struct, kw_only=True):
     phase: Literal["starting", "ready", "stopping"] = "starting"
     mode: str = "foreground"
     """`foreground`; `shared`, which ends with the last `windlass run` that uses it; or `detached`, until `windlass down`."""
+    webhooks_private: bool = False
+    """Whether its webhooks may call this machine and its network."""
 
 
 class Held(Misconfigured):

@@ -73,10 +73,11 @@ class Supervisor:
         grace_s: float,
         announce: Callable[[str], None],
         mode: str = "foreground",
+        webhooks_private: bool = False,
         users: IO[str] | None = None,
     ) -> None:
         self._data, self._out, self._url, self._grace_s, self._announce = data, output, url, grace_s, announce
-        self._mode, self._users = mode, users
+        self._mode, self._users, self._webhooks_private = mode, users, webhooks_private
         self._stop, self._now = asyncio.Event(), asyncio.Event()
         self._servers_up = asyncio.Event()
         self._servers_count = 0
@@ -279,6 +280,7 @@ class Supervisor:
                 ],
                 phase=self._phase,
                 mode=self._mode,
+                webhooks_private=self._webhooks_private,
             )
         )
 

@@ -92,6 +92,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             data=data,
             output=output,
             url=stack.url,
+            webhooks_private=stack.webhooks_private,
             grace_s=times.grace_s + STOP_S,
             announce=_say,
             mode="shared" if args.while_used else "foreground",
@@ -120,6 +121,7 @@ class Stack:
         self.url = f"http://{host}:{self._api.number}"
         names = ["gateway-1", *(f"coordinator-{i + 1}" for i in range(args.coordinators))]
         names += [f"worker-{i + 1}" for i in range(args.workers)]
+        names.append("webhooks-1")
         self._instances = names
         self._ports = self._choose_ports(["nats", "postgres", *names])
         major = Postgres.major_of(data)
@@ -136,9 +138,14 @@ class Stack:
             )
 
     def _api_address(self) -> tuple[str, ports.Port]:
-        """Host and port of the API: the flag's port, that of an address in the environment, or a free one."""
+        """Host and port of the API: the flag's port, that of an address in the environment, or a free one.
+
+        What is on loopback alone may also call there: so may webhooks, unless the environment says otherwise.
+        """
         text = settings.lookup(self._environ, "GATEWAY_ADDRESS") or settings.lookup(self._environ, "COORDINATOR_ADDRESS")
         host, wanted = settings.address(text, "WINDLASS_GATEWAY_ADDRESS") if text else (ports.LOOPBACK, None)
+        told = settings.lookup(self._environ, "WEBHOOKS_ALLOW_PRIVATE")
+        self.webhooks_private = settings.is_on(told) if told else settings.is_loopback(host)
         if self._args.port is not None:
             wanted = self._args.port
         if host in ("", "0.0.0.0", "::", "localhost"):  # noqa: S104 compared, not bound
@@ -192,7 +199,7 @@ class Stack:
         found = [self._part("gateway", "gateway-1", ["--port", str(self._api.number)])]
         for instance in self._instances:
             service = instance.rpartition("-")[0]
-            if service == "coordinator":
+            if service in ("coordinator", "webhooks"):
                 found.append(self._part(service, instance, []))
             elif service == "worker":
                 found.append(self._part(service, instance, self._worker_options(instance)))
@@ -242,6 +249,8 @@ class Stack:
             environ["WINDLASS_SPOOL"] = str(spool)
         else:
             environ["WINDLASS_POSTGRES_DSN"] = self._postgres.dsn(f"windlass_{service}")
+        if service == "webhooks":
+            environ["WINDLASS_WEBHOOKS_ALLOW_PRIVATE"] = str(self.webhooks_private).lower()
         return environ
 
 

@@ -92,6 +92,8 @@ class Follower:
         """The shards that are followed here."""
         self.stuck: dict[int, str] = {}
         """Shards whose next events cannot be projected, and why: a person has to look."""
+        self.passed: Callable[[], None] = lambda: None
+        """Called after each look at the log, when what it found is committed."""
 
     def ring(self, shard: int) -> None:
         """The log of a shard has something new."""
@@ -131,6 +133,7 @@ class Follower:
             self._generation = 0
             return False
         self._looked_at = self._clock.monotonic()
+        self.passed()
         return more
 
     # -- on the connection's thread ---------------------------------------------------------------------------------

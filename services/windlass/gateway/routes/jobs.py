@@ -11,12 +11,13 @@ from litestar.response import Response
 
 from windlass.errors import Invalid, NotFound, Rejected
 from windlass.eventlog.read import Reader
+from windlass.eventlog.summaries import JobSummary
 from windlass.gateway.commands import Commands
 from windlass.gateway.intake import Intake
 from windlass.gateway.openapi import SubmitOperation, errors
 from windlass.gateway.replies import Status
 from windlass.gateway.routes.paging import log_page, read_page
-from windlass.gateway.shapes import JobPage, JobSummary, JobView, LogPage, job_view, summary
+from windlass.gateway.shapes import JobPage, JobView, LogPage, job_view, summary
 from windlass.ids import JobId, is_id
 
 JOBS_USUAL, JOBS_MOST = 10, 20

@@ -1,0 +1,169 @@
+"""Sends what is owed: takes lanes that are due, calls, records what came of it, and lets the lanes go.
+
+Recording and taking are one transaction, one at a time, so the more calls end together the fewer transactions it takes.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import prometheus_client as prometheus
+
+from windlass import log as logs
+from windlass.clock import Clock
+from windlass.errors import Unavailable
+from windlass.eventlog import deliveries
+from windlass.eventlog.connection import Connection
+from windlass.eventlog.deliveries import Settled, Taken
+from windlass.webhooks.call import TooLate
+from windlass.webhooks.policy import Answer, judge
+
+log = logs.get()
+
+IDLE_S = 3
+"""The session that holds lanes is ended when it was silent for this long, and its lanes are free."""
+FENCE_S = 2.5
+"""How long after a word from the server our lanes are still surely ours."""
+LOOK_S = 0.5
+"""How often it looks for what is due without being told."""
+CALLS_MAX = 256
+"""Calls of one instance that may be under way."""
+HOST_CALLS_MAX = 8
+"""Of them, to one host and port: one that hangs holds no more places than this."""
+
+OUTCOMES = prometheus.Counter("windlass_deliveries", "Deliveries that ended, by outcome.", ["outcome"])
+ATTEMPTS = prometheus.Counter("windlass_delivery_attempts", "Calls made, by status; 0 is no answer.", ["status"])
+CALL_SECONDS = prometheus.Histogram("windlass_delivery_seconds", "Time of one call.", buckets=(0.01, 0.1, 0.5, 1, 2.5, 5, 10))
+OLDEST_S = prometheus.Gauge("windlass_delivery_oldest_seconds", "Age of the oldest delivery that waits; 0 if none does.")
+
+Post = Callable[[Taken, Callable[[], bool]], Awaitable[Answer]]
+"""Makes a call, if the second argument still says yes at the last moment before the first byte; raises `TooLate` if not."""
+
+
+class Sender:
+    """One instance that sends. `store` is a connection for this alone, made with `IDLE_S`."""
+
+    def __init__(self, *, store: Connection, post: Post, clock: Clock, attempts_max: int) -> None:
+        self._store, self._post, self._clock, self._attempts_max = store, post, clock, attempts_max
+        self._owner = 0
+        """By which this session takes lanes; 0 while there is no session."""
+        self._heard_at = 0.0
+        """When the session was last known to live."""
+        self._settled: list[Settled] = []
+        self._calls: set[asyncio.Task[None]] = set()
+        self._hosts: Counter[str] = Counter()
+        self._wake = asyncio.Event()
+        self.progressed: Callable[[], None] = lambda: None
+        """Called after each look."""
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    def trouble(self) -> str | None:
+        """What keeps it from sending, if anything does: for the service's health."""
+        silent = self._clock.monotonic() - self._heard_at
+        return f"has not looked for deliveries for {silent:.0f} s" if silent > 10 else None
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Send until `stop`; calls under way then are finished and recorded."""
+        ended = asyncio.ensure_future(stop.wait())
+        ended.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set() or self._calls or self._settled:
+                self._wake.clear()
+                await self._step(CALLS_MAX - len(self._calls) if not stop.is_set() else 0)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wake.wait()
+        finally:
+            ended.cancel()
+            for call in self._calls:
+                call.cancel()
+            await self._store.drop()
+
+    async def _step(self, most: int) -> None:
+        """Record what has ended, and begin at most `most` calls."""
+        settled, self._settled = self._settled, []
+        try:
+            if self._owner == 0:
+                self._owner = await self._store.run(deliveries.enter)
+            asked_at = self._clock.monotonic()
+            taken = await self._store.run(
+                deliveries.step, self._owner, settled, self._clock.now(), dict(self._hosts), HOST_CALLS_MAX, most
+            )
+        except Unavailable as error:
+            # What had ended is not on record, and sent again under the same id by whoever takes those lanes.
+            log.warning("sending_postponed", error=str(error), unrecorded=len(settled))
+            self._owner = 0
+            return
+        self._heard_at = asked_at
+        for done in settled:
+            if done.state != "WAITING":
+                OUTCOMES.labels(done.state.lower()).inc()
+        for delivery in taken:
+            self._begin(delivery)
+        self.progressed()
+
+    def _begin(self, delivery: Taken) -> None:
+        self._hosts[delivery.host] += 1
+        call = asyncio.get_running_loop().create_task(self._call(delivery, self._owner))
+        self._calls.add(call)
+
+        def end(_: "asyncio.Task[None]") -> None:
+            self._calls.discard(call)
+            self._hosts[delivery.host] -= 1
+            if not self._hosts[delivery.host]:
+                del self._hosts[delivery.host]
+            self._wake.set()
+
+        call.add_done_callback(end)
+
+    async def _call(self, delivery: Taken, owner: int) -> None:
+        at, began = self._clock.now(), self._clock.monotonic()
+        try:
+            answer = await self._post(
+                delivery, lambda: owner == self._owner and self._clock.monotonic() - self._heard_at < FENCE_S
+            )
+        except TooLate:
+            log.warning("delivery_left", delivery=delivery.id, job=delivery.job)
+            return
+        except Exception as error:  # whatever a receiver brings about, its lane must be let go
+            log.exception("call_failed", delivery=delivery.id, job=delivery.job)
+            answer = Answer(None, repr(error))
+        took_s = self._clock.monotonic() - began
+        ATTEMPTS.labels(str(answer.status or 0)).inc()
+        CALL_SECONDS.observe(took_s)
+        state, pause_s = judge(answer, delivery.attempts + 1, self._attempts_max, random.random())  # noqa: S311 jitter
+        level = log.info if state == "DELIVERED" else log.warning
+        level(
+            "webhook_called",
+            job=delivery.job,
+            delivery=delivery.id,
+            host=delivery.host,
+            attempt=delivery.attempts + 1,
+            outcome=state.lower(),
+            status=answer.status,
+            error=answer.error,
+            duration_ms=round(took_s * 1000),
+        )
+        if owner != self._owner:
+            return  # another session's lane by now
+        due_at = self._clock.now() + timedelta(seconds=pause_s)
+        self._settled.append(Settled(delivery, state, at, round(took_s * 1000), answer.status, answer.error, due_at))
+
+    async def free(self) -> None:
+        """Take from sessions that have ended what they held."""
+        if self._owner:
+            freed = await self._store.run(deliveries.free)
+            if freed:
+                log.info("lanes_freed", lanes=freed)
+                self._wake.set()
+
+    async def measure(self) -> None:
+        """Tell how old the oldest delivery is that waits."""
+        since = await self._store.run(deliveries.oldest)
+        OLDEST_S.set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))

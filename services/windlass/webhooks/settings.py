@@ -1,0 +1,44 @@
+"""The webhooks service's settings."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from windlass.errors import Misconfigured
+from windlass.settings import Node, is_on, lookup, needed, node
+from windlass.webhooks.signing import keys
+
+ATTEMPTS = 5
+ATTEMPTS_MAX = 100
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Read once, at start."""
+
+    node: Node
+    postgres: str
+    allow_private: bool
+    """Whether loopback and private networks may be called."""
+    keys: list[bytes]
+    """That calls are signed with."""
+    attempts_max: int
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], http: str | None, log_format: str | None) -> "Settings":
+        """From flags and environment.
+
+        Raises:
+            Misconfigured: one is missing or wrong.
+        """
+        attempts = lookup(environ, "WEBHOOKS_ATTEMPTS", default=str(ATTEMPTS))
+        if not attempts.isdigit() or not 1 <= int(attempts) <= ATTEMPTS_MAX:
+            raise Misconfigured(f"WINDLASS_WEBHOOKS_ATTEMPTS is {attempts!r}; it is a number from 1 to {ATTEMPTS_MAX}")
+        return cls(
+            node=node(environ, "webhooks", http, log_format),
+            postgres=needed(
+                environ, "POSTGRES_DSN", "the connection string of the database, postgresql://user:password@host/name"
+            ),
+            allow_private=is_on(lookup(environ, "WEBHOOKS_ALLOW_PRIVATE")),
+            keys=keys(lookup(environ, "WEBHOOKS_SECRET")),
+            attempts_max=int(attempts),
+        )

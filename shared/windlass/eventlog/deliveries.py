@@ -1,0 +1,262 @@
+"""The tables of the webhooks service: what it knows of jobs, what it has to send, how each call went.
+
+A lane is a job and a URL. A session takes a lane, sends its first delivery, and lets it go when the outcome is on record; so the
+deliveries of a lane go in order, whichever instances send them. A session shows that it lives by a lock that ends with it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from windlass.errors import Unavailable
+from windlass.eventlog.rows import ACTIVE, JobRow, TaskRow
+from windlass.eventlog.state import JobWork
+from windlass.eventlog.statements import statement
+from windlass.ids import JobId, TaskId
+from windlass.messages.jobs import Job, Task
+
+SENDERS = 0x77686F6B
+"""First half of the keys of the locks by which sessions show that they live; the second is the session's process."""
+NOTHING = Job(name="", tasks=())
+"""Stands in the state of a job for its definition, which never changes and is kept once."""
+
+_encode = msgspec.json.Encoder().encode
+_job_rows, _task_rows = msgspec.json.Decoder(JobRow), msgspec.json.Decoder(TaskRow)
+_definitions, _headers = msgspec.json.Decoder(Job), msgspec.json.Decoder(dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One call that is owed; `headers` are those of its webhook, `body` JSON."""
+
+    id: str
+    lane: str
+    host: str
+    job: JobId
+    version: int
+    hook: int
+    event: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    created_at: datetime
+
+
+@dataclass(slots=True)
+class Projected:
+    """What some events came to."""
+
+    jobs: dict[JobId, JobRow] = field(default_factory=dict)
+    tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
+    variables: dict[tuple[JobId, str], str] = field(default_factory=dict)
+    deliveries: list[Delivery] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A delivery to send now; `attempts` were made before."""
+
+    lane: str
+    host: str
+    id: str
+    job: str
+    event: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a call went. `state` is WAITING if it is to be made again, at `due_at`; `status` is None if nothing was answered."""
+
+    taken: Taken
+    state: str
+    at: datetime
+    took_ms: int
+    status: int | None
+    error: str
+    due_at: datetime
+
+
+def _uuids(ids: Collection[str]) -> list[UUID]:
+    return [UUID(i) for i in ids]
+
+
+# -- what is known ------------------------------------------------------------------------------------------------------
+
+
+def load(connection: psycopg.Connection, jobs: Collection[str], tasks: Collection[str]) -> dict[str, JobWork]:
+    """What is known of some jobs, with those of the tasks that can still change."""
+    with connection.pipeline():
+        rows = connection.execute(statement("load_hooked"), {"ids": _uuids([*jobs, *tasks])})
+        variables = connection.execute(statement("load_hooked_vars"), {"jobs": _uuids(jobs)})
+    works: dict[str, JobWork] = {}
+    for identifier, job, state, definition in rows:  # jobs first
+        if definition is not None:
+            row = _job_rows.decode(state)
+            row.definition = _definitions.decode(definition)
+            works[identifier] = JobWork(job=row)
+        elif job in works:
+            works[job].tasks[identifier] = _task_rows.decode(state)
+    for job, name, value in variables:
+        if job in works:
+            works[job].variables[name] = value
+    return works
+
+
+def store(connection: psycopg.Connection, projected: Projected) -> None:
+    """Keep what events came to; for inside the transaction that moves the cursors."""
+    jobs = list(projected.jobs.values())
+    tasks = [task for task in projected.tasks.values() if task.state in ACTIVE]
+    with connection.pipeline():
+        connection.execute(
+            statement("keep_hooked"),
+            {
+                "id": _uuids([*(job.id for job in jobs), *(task.id for task in tasks)]),
+                "job": _uuids([*(job.id for job in jobs), *(task.job for task in tasks)]),
+                "state": [
+                    *(_encode(msgspec.structs.replace(job, definition=NOTHING)).decode() for job in jobs),
+                    *(_encode(msgspec.structs.replace(task, definition=_brief(task.definition))).decode() for task in tasks),
+                ],
+                "definition": [*(_encode(job.definition).decode() for job in jobs), *(None for _ in tasks)],
+            },
+        )
+        if ended := [task.id for task in projected.tasks.values() if task.state not in ACTIVE]:
+            connection.execute(statement("drop_hooked"), {"ids": _uuids(ended)})
+        if projected.variables:
+            connection.execute(
+                statement("keep_hooked_vars"),
+                {
+                    "job": _uuids([job for job, _ in projected.variables]),
+                    "name": [name for _, name in projected.variables],
+                    "value": list(projected.variables.values()),
+                },
+            )
+        if projected.deliveries:
+            _add(connection, projected.deliveries)
+
+
+def _brief(task: Task) -> Task:
+    """What may be told of a task: not what it runs, which may be large."""
+    return Task(name=task.name, description=task.description, var=task.var, tags=task.tags)
+
+
+def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> None:
+    connection.execute(
+        statement("add_deliveries"),
+        {
+            "id": _uuids([d.id for d in deliveries]),
+            "lane": _uuids([d.lane for d in deliveries]),
+            "job": _uuids([d.job for d in deliveries]),
+            "version": [d.version for d in deliveries],
+            "hook": [d.hook for d in deliveries],
+            "event": [d.event for d in deliveries],
+            "url": [d.url for d in deliveries],
+            "headers": [_encode(d.headers).decode() for d in deliveries],
+            "body": [d.body for d in deliveries],
+            "created_at": [d.created_at for d in deliveries],
+        },
+    )
+    lanes: dict[str, list[Delivery]] = {}
+    for delivery in sorted(deliveries, key=lambda d: d.lane):
+        lanes.setdefault(delivery.lane, []).append(delivery)
+    connection.execute(
+        statement("widen_lanes"),
+        {
+            "id": _uuids(lanes),
+            "host": [waiting[0].host for waiting in lanes.values()],
+            "waiting": [len(waiting) for waiting in lanes.values()],
+            "due_at": [waiting[0].created_at for waiting in lanes.values()],
+        },
+    )
+
+
+# -- sending ------------------------------------------------------------------------------------------------------------
+
+
+def enter(connection: psycopg.Connection) -> int:
+    """Show that this session lives; returns the number by which it takes lanes."""
+    owner = connection.info.backend_pid
+    connection.execute("SELECT pg_advisory_lock(%s::integer, %s::integer)", (SENDERS, owner))
+    return owner
+
+
+def step(
+    connection: psycopg.Connection,
+    owner: int,
+    settled: Sequence[Settled],
+    now: datetime,
+    calls: Mapping[str, int],
+    calls_max: int,
+    most: int,
+) -> list[Taken]:
+    """Record how calls went, and take at most `most` deliveries that are due: for each host up to `calls_max` calls at once,
+    of which `calls` are under way.
+
+    Raises:
+        Unavailable: this is another session than `enter` gave the number of; its lanes are not ours any more.
+    """
+    if connection.info.backend_pid != owner:
+        raise Unavailable("the session that held the lanes is gone")
+    with connection.transaction():
+        if settled:
+            _settle(connection, owner, sorted(settled, key=lambda s: s.taken.lane), now)
+        if most <= 0:
+            return []
+        lanes = connection.execute(
+            statement("take_lanes"),
+            {
+                "owner": owner,
+                "now": now,
+                "most": most,
+                "calls_max": calls_max,
+                "hosts": list(calls),
+                "calls": list(calls.values()),
+            },
+        ).fetchall()
+        if not lanes:
+            return []
+        # Only now that the lanes are ours is it sure what waits in them, so this is a statement of its own.
+        rows = connection.execute(statement("read_first_deliveries"), {"lanes": _uuids([lane for (lane,) in lanes])}).fetchall()
+    return [
+        Taken(lane, host, identifier, job, event, url, _headers.decode(headers), body, attempts)
+        for lane, host, identifier, job, event, url, headers, body, attempts in rows
+    ]
+
+
+def _settle(connection: psycopg.Connection, owner: int, settled: Sequence[Settled], now: datetime) -> None:
+    lanes = _uuids([s.taken.lane for s in settled])
+    connection.execute(
+        statement("settle_deliveries"),
+        {
+            "owner": owner,
+            "now": now,
+            "lane": lanes,
+            "delivery": _uuids([s.taken.id for s in settled]),
+            "state": [s.state for s in settled],
+            "attempt": [s.taken.attempts + 1 for s in settled],
+            "at": [s.at for s in settled],
+            "took_ms": [s.took_ms for s in settled],
+            "status": [s.status for s in settled],
+            "error": [s.error for s in settled],
+            "due_at": [s.due_at for s in settled],
+        },
+    )
+    connection.execute(statement("drop_lanes"), {"lanes": lanes})
+
+
+def free(connection: psycopg.Connection) -> int:
+    """Free what sessions held that have ended; how many lanes that were."""
+    return connection.execute(statement("free_lanes"), {"class": SENDERS}).rowcount
+
+
+def oldest(connection: psycopg.Connection) -> datetime | None:
+    """Since when the oldest delivery waits."""
+    row = connection.execute(statement("read_oldest_delivery")).fetchone()
+    return row[0] if row is not None else None

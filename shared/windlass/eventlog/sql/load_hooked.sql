@@ -1,0 +1,5 @@
+-- What is known of some jobs that have webhooks, and of some of their tasks. Index: the primary key.
+SELECT id, job, state::text, definition::text
+  FROM hooked
+ WHERE id = ANY (%(ids)b::uuid[])
+ ORDER BY definition IS NULL
