@@ -47,7 +47,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         sending = Connection(settings.postgres, f"webhooks sender {name}", sender.IDLE_S)
         held.push_async_callback(sending.close)
         shards = await service.first(lambda: reading.run(eventlog.shard_count), stop)
-        bus = await held.enter_async_context(connection.connect(node.nats_url, "webhooks", node.instance, node.prefix))
+        bus = await held.enter_async_context(
+            connection.connect(node.nats_url, "webhooks", node.instance, node.prefix, tls=node.nats_tls)
+        )
         caller = Caller(resolver=Resolver(settings.allow_private), keys=settings.keys, clock=clock)
         sends = Sender(store=sending, post=caller.post, clock=clock, attempts_max=settings.attempts_max)
         follower = Follower(
