@@ -283,9 +283,12 @@ class Check:
         then, otherwise = self.visit(node.then), self.visit(node.otherwise)
         if then is NIL:
             return otherwise
-        if otherwise is NIL or assignable(then, otherwise):
+        if otherwise is NIL:
             return then
-        return UNKNOWN
+        if not assignable(then, otherwise):
+            return UNKNOWN
+        same = then.elem is None or otherwise.elem is None or then.elem.name == otherwise.elem.name
+        return then if same else types.ANY_ARRAY
 
     def let(self, node: nodes.Let) -> Type:
         outside = self._lets
@@ -319,7 +322,7 @@ class Check:
         found = [self.visit(part) for part in node.nodes]
         if not found:
             return types.ANY_ARRAY
-        kinds = {each.name if each.number else each.kind for each in found}
+        kinds = {each.name if each.number or each.kind in ("nil", "unknown") else each.kind for each in found}
         return found[-1].array if len(kinds) == 1 else types.ANY_ARRAY
 
     def map(self, node: nodes.Map) -> Type:

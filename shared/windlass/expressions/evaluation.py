@@ -4,52 +4,37 @@ Nothing of Python can be reached from here: names are looked up in the environme
 tables of methods and structs, functions in the table of builtins or among the `Function`s of the environment.
 """
 
-import operator as python
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
+from typing import Any
 
 from windlass.expressions import nodes
 from windlass.expressions.builtins import BUILTINS
 from windlass.expressions.builtins.predicates import elements, hits
+from windlass.expressions.closures import Closure, binary, not_bool, place
 from windlass.expressions.errors import CompileError, RunError
 from windlass.expressions.limits import ENVIRONMENT, Frame, grow, spend
 from windlass.expressions.methods import Bound, invoke
 from windlass.expressions.nodes import Node
-from windlass.expressions.operations import OPERATIONS, converted, fetch, negative, sliced
-from windlass.expressions.regexps import cost, match_cost, pattern
-from windlass.expressions.regexps import found as found_in
-from windlass.expressions.types import INT, STRING, STRING_MAP, name_of
-from windlass.expressions.values import ABSENT, MAX_INT, Function, KeyedMap, Value
-
-Closure = Callable[[Frame], Value]
+from windlass.expressions.operations import converted, fetch, negative, sliced
+from windlass.expressions.regexps import pattern
+from windlass.expressions.types import STRING, STRING_MAP, name_of
+from windlass.expressions.values import ABSENT, Function, KeyedMap, Value
 
 _BREAK: Any = object()  # what an optional chain hands up from where it stopped
 _LONGEST_ROW = 40
 _CALL_COST, _METHOD_COST = 3, 60
 
 
-def _place(error: RunError, position: int) -> None:
-    """The innermost part that knows its position is to blame."""
-    if error.position is None:
-        error.position = position
-
-
-def _not_bool(value: Value, position: int) -> NoReturn:
-    error = converted(value, "bool")
-    error.position = position
-    raise error
-
-
 class Build:
     """One translation. `slots` is how long the frame must be; `cost` what the parts built so far cost to run once."""
 
-    __slots__ = ("_patterns", "_used", "cost", "slots")
+    __slots__ = ("_steps", "_used", "cost", "slots")
 
     def __init__(self, slots: int, used: Collection[int], steps: int) -> None:
         """`used` are the slots of predicates that are read, `steps` what compiling regular expressions may cost."""
         self.slots = slots
         self._used = used
-        self._patterns = steps
+        self._steps = steps
         self.cost = 0
 
     def build(self, node: Node) -> Closure:
@@ -88,7 +73,7 @@ class Build:
                 try:
                     return negative(inner(frame))
                 except RunError as error:
-                    _place(error, position)
+                    place(error, position)
                     raise
 
             return minus
@@ -99,7 +84,7 @@ class Build:
                 return False
             if value is False:
                 return True
-            _not_bool(value, position)
+            raise not_bool(value, position)
 
         return invert
 
@@ -136,68 +121,17 @@ class Build:
         return run
 
     def operator(self, node: nodes.Binary, left_node: Node, left: Closure) -> Closure:
-        operator, position = node.operator, node.position
-        right_node = node.right
-        right = self.build(right_node)
-        if operator in ("and", "&&"):
-            return _both(left, right, position)
-        if operator in ("or", "||"):
-            return _either(left, right, position)
-        if operator == "??":
-
-            def coalesce(frame: Frame) -> Value:
-                value = left(frame)
-                return right(frame) if value is None or type(value) in ABSENT else value
-
-            return coalesce
-        literal = isinstance(right_node, nodes.Literal)
-        if operator in ("==", "!="):
-            kind = left_node.type
-            if kind is right_node.type and kind in _STRICT:
-                return _strictly_equal(left, right, position, _STRICT[kind], operator == "==")
-            if literal and type(right_node.value) in (str, int):  # type: ignore[attr-defined]  # a literal, as just seen
-                return _equal_to(left, right_node.value, position, operator == "==")  # type: ignore[attr-defined]
-        if operator == "matches":
+        right = self.build(node.right)
+        if node.operator == "matches":
             self.cost += 10
-            if literal and right_node.type is STRING:
-                compiled = pattern(right_node.value, position, CompileError)  # type: ignore[attr-defined]
-                self._patterns -= cost(compiled)
-                if self._patterns < 0:
-                    raise CompileError("regular expressions are too large", position, "steps")
-                return _matching(left, compiled, position)
-        slow = OPERATIONS[operator]
-        quick = _QUICK.get(operator)
-        if quick is None:
+            if isinstance(node.right, nodes.Literal) and node.right.type is STRING:
+                pattern(node.right.value, lambda steps: self._pay(steps, node.position), CompileError, node.position)
+        return binary(node, left_node, left, right)
 
-            def general(frame: Frame) -> Value:
-                try:
-                    return slow(frame, left(frame), right(frame))
-                except RunError as error:
-                    _place(error, position)
-                    raise
-
-            return general
-        if literal and type(right_node.value) is int and right_node.value > 0:  # type: ignore[attr-defined]
-            constant: int = right_node.value  # type: ignore[attr-defined]
-            if isinstance(left_node, nodes.Pointer):
-                if operator == "%":
-                    return _remainder_slot(slow, left_node.slot, constant, position)
-                return _quick_slot(quick, slow, left_node.slot, constant, position)
-            return _quick_constant(quick, slow, left, constant, position)
-
-        def run(frame: Frame) -> Value:
-            one, other = left(frame), right(frame)
-            if type(one) is int and type(other) is int and other > 0 <= one:
-                result = quick(one, other)
-                if result <= MAX_INT:
-                    return result
-            try:
-                return slow(frame, one, other)
-            except RunError as error:
-                _place(error, position)
-                raise
-
-        return run
+    def _pay(self, steps: int, position: int) -> None:
+        self._steps -= steps
+        if self._steps < 0:
+            raise CompileError("regular expressions are too large", position, "steps")
 
     def shared(self, node: nodes.Shared) -> Closure:
         if node.built is None:
@@ -231,7 +165,7 @@ class Build:
         constant = key_node.value if isinstance(key_node, nodes.Literal) else None
         if type(constant) is str and isinstance(node.base, nodes.Name) and node.base.slot is None:
             name = node.base.name
-            if node.base.type is STRING_MAP:
+            if node.base.type is STRING_MAP and not optional:
                 self.cost += 1
                 return lambda frame: frame[ENVIRONMENT][name].get(constant, ""), False
             if name == "$env":
@@ -247,7 +181,7 @@ class Build:
                 try:
                     return fetch(value, constant)
                 except RunError as error:
-                    _place(error, position)
+                    place(error, position)
                     raise
 
             return field, False
@@ -260,7 +194,7 @@ class Build:
             try:
                 return fetch(value, key(frame))
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
 
         return run, optional or breaks
@@ -280,7 +214,7 @@ class Build:
                         raise RunError("invalid operation: int(<nil>)")
                 return sliced(frame, value, *ends)
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
 
         return run
@@ -328,7 +262,7 @@ class Build:
                 try:
                     return run(frame, only(frame))
                 except RunError as error:
-                    _place(error, position)
+                    place(error, position)
                     raise
 
             return single
@@ -337,7 +271,7 @@ class Build:
             try:
                 return run(frame, *[argument(frame) for argument in arguments])
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
 
         return several
@@ -355,7 +289,7 @@ class Build:
                     value = source(frame)
                     return run(frame, value, body, slots, cost, extra(frame))
                 except RunError as error:
-                    _place(error, position)
+                    place(error, position)
                     raise
 
             return with_extra
@@ -364,7 +298,7 @@ class Build:
             try:
                 return run(frame, source(frame), body, slots, cost)
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
 
         return over
@@ -397,7 +331,7 @@ class Build:
                     raise RunError("reflect: slice index out of range")
                 return found
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
 
         return run
@@ -412,7 +346,7 @@ class Build:
                 return then(frame)
             if value is False:
                 return otherwise(frame)
-            _not_bool(value, position)
+            raise not_bool(value, position)
 
         return run
 
@@ -450,7 +384,7 @@ class Build:
             try:
                 grow(frame, size)
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
             return made
 
@@ -470,7 +404,7 @@ class Build:
                         raise converted(name, "string")
                     made.setdefault(name, value(frame))
             except RunError as error:
-                _place(error, position)
+                place(error, position)
                 raise
             return made
 
@@ -514,146 +448,12 @@ def _nothing(frame: Frame) -> Value:
     return None
 
 
-def _both(left: Closure, right: Closure, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        value = left(frame)
-        if value is True:
-            return right(frame)
-        if value is False:
-            return False
-        _not_bool(value, position)
-
-    return run
-
-
-def _either(left: Closure, right: Closure, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        value = left(frame)
-        if value is False:
-            return right(frame)
-        if value is True:
-            return True
-        _not_bool(value, position)
-
-    return run
-
-
-_STRICT = {INT: int, STRING: str}
-"""Types that `==` believes when both sides are declared so."""
-
-
-def _strictly_equal(left: Closure, right: Closure, position: int, kind: type, wanted: bool) -> Closure:
-    def run(frame: Frame) -> Value:
-        one, other = left(frame), right(frame)
-        if type(one) is kind and type(other) is kind:
-            return (one == other) is wanted
-        for value in (one, other):
-            if not isinstance(value, kind) or isinstance(value, bool):
-                error = converted(value, "string" if kind is str else "int")
-                error.position = position
-                raise error
-        return (one == other) is wanted
-
-    return run
-
-
-def _equal_to(left: Closure, constant: Value, position: int, wanted: bool) -> Closure:
-    kind = type(constant)
-    equal = OPERATIONS["=="]
-
-    def run(frame: Frame) -> Value:
-        value = left(frame)
-        if type(value) is kind:
-            return (value == constant) is wanted
-        try:
-            return equal(frame, value, constant) is wanted
-        except RunError as error:
-            _place(error, position)
-            raise
-
-    return run
-
-
-def _matching(left: Closure, compiled: Any, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        text = left(frame)
-        if text is None:
-            return False
-        if not isinstance(text, str | bytes):
-            error = converted(text, "string")
-            error.position = position
-            raise error
-        spend(frame, match_cost(compiled, len(text)))
-        return found_in(compiled, text)
-
-    return run
-
-
-_QUICK: dict[str, Callable[[int, int], Any]] = {
-    "+": python.add,
-    "-": python.sub,
-    "*": python.mul,
-    "%": python.mod,
-    "<": python.lt,
-    ">": python.gt,
-    "<=": python.le,
-    ">=": python.ge,
-}
-"""What does for two integers of which the left is not negative and the right is positive, unless the result is too large."""
-
-
-def _quick_slot(quick: Callable[[int, int], Any], slow: Any, slot: int, constant: int, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        value = frame[slot]
-        if type(value) is int and value >= 0:
-            result = quick(value, constant)
-            if result <= MAX_INT:
-                return result
-        try:
-            return slow(frame, value, constant)
-        except RunError as error:
-            _place(error, position)
-            raise
-
-    return run
-
-
-def _remainder_slot(slow: Any, slot: int, constant: int, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        value = frame[slot]
-        if type(value) is int and value >= 0:
-            return value % constant
-        try:
-            return slow(frame, value, constant)
-        except RunError as error:
-            _place(error, position)
-            raise
-
-    return run
-
-
-def _quick_constant(quick: Callable[[int, int], Any], slow: Any, left: Closure, constant: int, position: int) -> Closure:
-    def run(frame: Frame) -> Value:
-        value = left(frame)
-        if type(value) is int and value >= 0:
-            result = quick(value, constant)
-            if result <= MAX_INT:
-                return result
-        try:
-            return slow(frame, value, constant)
-        except RunError as error:
-            _place(error, position)
-            raise
-
-    return run
-
-
 def _calling(callee: Closure, arguments: list[Closure], position: int) -> Closure:
     def run(frame: Frame) -> Value:
+        given = [argument(frame) for argument in arguments]  # before what is called, also where a chain stops
         function = callee(frame)
         if function is _BREAK:
             return _BREAK
-        given = [argument(frame) for argument in arguments]
         try:
             spend(frame, 1)
             if isinstance(function, Bound):
@@ -662,7 +462,7 @@ def _calling(callee: Closure, arguments: list[Closure], position: int) -> Closur
                 return function.call(frame, given)
             raise RunError(f"invalid operation: cannot call non-function of type {name_of(function)}")
         except RunError as error:
-            _place(error, position)
+            place(error, position)
             raise
 
     return run

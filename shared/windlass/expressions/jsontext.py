@@ -42,7 +42,7 @@ _LARGE = re.compile(r"[0-9][eE]|[0-9]{300}")  # what a number needs that no floa
 
 def from_json(frame: Frame, source: str) -> Value:
     """The value of a JSON text; raises `RunError` for anything that is not exactly one."""
-    spend(frame, (len(source) >> 1) + 2 * (source.count("{") + source.count("[")))
+    spend(frame, (len(source) >> 1) + source.count(",") + 4 * source.count("[") + 8 * source.count("{"))
     try:
         value = (_WARY if _LARGE.search(source) else _DECODER).decode(well_formed(source))
     except ValueError as problem:

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from windlass.expressions.errors import RunError
 from windlass.expressions.limits import Frame, grow, spend, write
 from windlass.expressions.methods import Bound, clamped, member
-from windlass.expressions.moments import Duration, Location, Named, Time
+from windlass.expressions.moments import Duration, Location, Time
 from windlass.expressions.powers import power
-from windlass.expressions.regexps import cost, found, match_cost, pattern
+from windlass.expressions.regexps import pattern
 from windlass.expressions.types import CLASSES, name_of
 from windlass.expressions.values import (
     ABSENT,
@@ -254,7 +255,7 @@ def hashable(key: Value) -> Value:
 
 def _textual(test: Callable[[str, str], bool]) -> Operation:
     def textual(frame: Frame, left: Value, right: Value) -> bool:
-        if left is None or right is None:
+        if type(left) in ABSENT or type(right) in ABSENT:
             return False
         for side in (left, right):
             if not isinstance(side, str):
@@ -271,15 +272,21 @@ ends_with = _textual(lambda left, right: left.endswith(right))
 
 
 def matches(frame: Frame, left: Value, right: Value) -> bool:
-    if left is None or right is None:
+    if type(left) in ABSENT or type(right) in ABSENT:
         return False
-    if not isinstance(left, str | bytes):
-        raise converted(left, "string")
-    if not isinstance(right, str):
+    if isinstance(left, str | bytes) and not isinstance(right, str):
         raise converted(right, "string")
-    compiled = pattern(right, None, RunError)
-    spend(frame, 60 + cost(compiled) + match_cost(compiled, len(left)))
-    return found(compiled, left)
+    spend(frame, 60)
+    return found(frame, left, right)
+
+
+def found(frame: Frame, text: Value, source: str) -> bool:
+    """Whether the pattern matches anywhere in the text."""
+    if not isinstance(text, str | bytes):
+        raise converted(text, "string")
+    compiled = pattern(source, partial(spend, frame), RunError)
+    spend(frame, compiled.cost(len(text)))
+    return compiled.found(text)
 
 
 def negative(value: Value) -> Value:
@@ -335,11 +342,11 @@ def get(base: Value, key: Value) -> Value:
         at = whole(key)
         length = len(to_bytes(base) if isinstance(base, str) else base)
         return fetch(base, at) if -length <= at < length else None
-    if isinstance(base, Struct | Time | Duration | Location | Named):
-        if not isinstance(key, str):
-            raise converted(key, "string")
-        return base.member(key) if isinstance(base, Struct) and key in base.members else member(base, key)
-    return None
+    if isinstance(base, Struct | Time | Location) and not isinstance(key, str):
+        raise converted(key, "string")
+    if isinstance(base, Struct):
+        return base.member(key) if key in base.members else None
+    return member(base, key)
 
 
 def sliced(frame: Frame, base: Value, start: Value, stop: Value) -> Value:
@@ -356,7 +363,7 @@ def sliced(frame: Frame, base: Value, start: Value, stop: Value) -> Value:
     if isinstance(base, str):
         write(frame, len(part))
         return from_bytes(part) if isinstance(part, bytes) else part
-    spend(frame, len(part) >> 3)
+    spend(frame, len(part) >> 1)
     if type(base) in CLASSES and isinstance(base, list) and type(base) is not list:
         return list(part) if type(base).__name__ == "Pair" else type(base)(part)
     return part

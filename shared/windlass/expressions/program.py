@@ -6,8 +6,9 @@ from typing import Any
 from windlass.expressions import folding
 from windlass.expressions.builtins import BUILTINS
 from windlass.expressions.checker import Check
+from windlass.expressions.closures import Closure
 from windlass.expressions.errors import CompileError, ExpressionError, RunError
-from windlass.expressions.evaluation import Build, Closure
+from windlass.expressions.evaluation import Build
 from windlass.expressions.limits import CELLS, DEFAULT, ENVIRONMENT, SLOTS, STEPS, TEXT, Frame, Limits, write
 from windlass.expressions.nodes import Node
 from windlass.expressions.parser import parse

@@ -7,12 +7,19 @@ import pytest
 
 from tests.support.expr_corpus import main
 
-CASES = Path(__file__).parents[2] / "support" / "expr_cases.jsonl"
+SUPPORT = Path(__file__).parents[2] / "support"
 
 
-def test_every_case_of_the_reference_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(CASES)]) == 0, capsys.readouterr().out[-3000:]
-    assert capsys.readouterr().out.splitlines()[-1] == "10150 passed, 0 failed"
+@pytest.mark.parametrize(
+    ("file", "score"),
+    [
+        ("expr_cases.jsonl", "10150 passed, 0 failed"),
+        ("expr_probes.jsonl", "1130 passed, 0 failed"),  # of our own: each sentence of the description, `source` is its section
+    ],
+)
+def test_every_case_of_the_reference_passes(file: str, score: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(SUPPORT / file)]) == 0, capsys.readouterr().out[-3000:]
+    assert capsys.readouterr().out.splitlines()[-1] == score
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def take(frame: Frame, value: Value, size: Value) -> Value:
     if size < 0:
         raise RunError("reflect.Value.Slice: slice index out of bounds")
     part = items[:size]
+    spend(frame, len(part) >> 2)
     return part if type(items) in (list, Pair) else type(items)(part)
 
 
@@ -153,7 +154,7 @@ def join(frame: Frame, value: Value, separator: Value = "") -> Value:
 def _entries(frame: Frame, value: Value, problem: str) -> list[tuple[Value, Value]]:
     if not isinstance(value, dict | KeyedMap):
         raise RunError(problem.format(name_of(value)))
-    spend(frame, len(value) * 4)
+    spend(frame, len(value) * 6)
     return sorted(value.items(), key=lambda entry: order(entry[0]))
 
 
@@ -172,7 +173,7 @@ def to_pairs(frame: Frame, value: Value) -> Value:
 def from_pairs(frame: Frame, value: Value) -> Value:
     made = KeyedMap()
     for pair in _array(frame, value, "cannot transform {} from pairs"):
-        spend(frame, 4)
+        spend(frame, 12)
         if not isinstance(pair, list):
             raise RunError(f"invalid pair {text_of(frame, pair)}")
         if len(pair) != 2:

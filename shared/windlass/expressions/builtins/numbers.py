@@ -118,22 +118,24 @@ def _counts(value: Value) -> bool:
 
 def _best(name: str, pick: Callable[[list[int]], int], better: Callable[[Frame, Value, Value], bool]) -> Callable[..., Value]:
     def winner(frame: Frame, *values: Value) -> Value:
-        """One argument that is neither number nor array is itself the winner; within an array it is refused."""
+        """One argument that is neither number nor array is itself the winner; within an array only numbers are taken."""
         spend(frame, 4 * len(values))
         best: Value = None
         for value in values:
+            accepted = _counts
             if isinstance(value, list):
+                accepted = is_number
                 spend(frame, len(value) * (1 if type(value) is IntArray else 6))
                 if type(value) is IntArray and value:
                     candidates = [pick(value)]
                 else:
-                    candidates = [item if type(item) is int else winner(frame, item) for item in value]
+                    candidates = [winner(frame, item) if isinstance(item, list) else item for item in value]
             elif _counts(value) or len(values) > 1:
                 candidates = [value]
             else:
                 return value
             for candidate in candidates:
-                if not _counts(candidate):
+                if not accepted(candidate):
                     raise RunError(f"invalid argument for {name} (type {name_of(candidate)})")
                 if best is None or better(frame, candidate, best):
                     best = candidate
@@ -151,7 +153,7 @@ def mean(frame: Frame, *values: Value) -> Value:
 
 
 def median(frame: Frame, *values: Value) -> Value:
-    numbers = sorted(map(float, _numbers(frame, "median", values)))
+    numbers = sorted(map(float, _numbers(frame, "median", values)), key=lambda number: (number == number, number))
     spend(frame, len(numbers) * 2)
     if not numbers:
         return 0.0

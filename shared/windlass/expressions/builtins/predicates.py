@@ -14,7 +14,7 @@ from windlass.expressions.limits import Frame, grow, spend
 from windlass.expressions.moments import Duration, Time
 from windlass.expressions.operations import add, converted, hashable, is_number
 from windlass.expressions.types import ANY, BOOL, GROUP_MAP, INT, UNKNOWN, Type, name_of
-from windlass.expressions.values import GroupMap, Uint8, Value, to_bytes
+from windlass.expressions.values import GroupMap, KeyedMap, Uint8, Value, to_bytes
 
 Body = Callable[[Frame], Value]
 Slots = tuple[int, int, int]
@@ -24,11 +24,13 @@ _SMALL = 2**62  # two integers below this add up without wrapping
 
 
 def elements(name: str, value: Value) -> list[Value]:
-    """What a predicate goes over: an array, or the bytes of a string."""
+    """What a predicate goes over: an array, the bytes of a string, or the nothing in an empty map."""
     if isinstance(value, list):
         return value
     if isinstance(value, str | bytes):
         return [Uint8(byte) for byte in (to_bytes(value) if isinstance(value, str) else value)]
+    if isinstance(value, dict | KeyedMap) and not len(value):
+        return []
     raise RunError(f"builtin {name} takes only array (got {name_of(value)})")
 
 
@@ -246,7 +248,7 @@ def _same_array(source: Type, _: Type) -> Type:
 
 
 def _sorted(source: Type, _: Type) -> Type:
-    return ANY if source.is_open else _same_array(source, _)
+    return ANY if source.is_open else source
 
 
 def _element(source: Type, _: Type) -> Type:

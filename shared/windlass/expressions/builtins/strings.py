@@ -76,10 +76,10 @@ def _split(frame: Frame, value: str, separator: str, most: int, keep: bool) -> V
     if most == 0:
         return AbsentStringArray()
     if separator:
-        spend(frame, value.count(separator))
+        spend(frame, 4 * value.count(separator))
         parts = value.split(separator, most - 1 if most > 0 else -1)
         return StringArray([part + separator for part in parts[:-1]] + parts[-1:] if keep else parts)
-    spend(frame, len(value))
+    spend(frame, 4 * len(value))
     if 0 < most < len(value):
         return StringArray([*value[: most - 1], value[most - 1 :]])
     return StringArray(value)
