@@ -57,6 +57,11 @@ check: lint types imports test
 docs:
     uv run python docs/generate.py
 
+# write schema.sql, what the migrations come to
+[group('docs')]
+schema:
+    uv run python -m tests.support.schema
+
 # fail if a generated part of the reference is out of date
 [group('docs')]
 verify-docs:

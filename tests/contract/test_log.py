@@ -36,7 +36,7 @@ from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log, operational
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
-from windlass.eventlog.migrate import migrate
+from windlass.eventlog.migrate import migrate, newest
 from windlass.eventlog.rows import ACTIVE
 from windlass.eventlog.state import JobWork, evolve
 from windlass.eventlog.statements import statement
@@ -423,7 +423,7 @@ async def test_a_session_that_ends_lets_go(installation: Installation) -> None:
         while await other.run(log.take, 0, "other") is None:
             await asyncio.sleep(0.01)
     generation = one.generation
-    await one.run(log.ping)
+    assert await one.run(log.formats) == (newest(), newest())
     assert one.generation == generation + 1
 
 
@@ -435,8 +435,8 @@ async def test_a_session_that_is_silent_loses_its_shards_and_notices(installatio
         while await other.run(log.take, 0, "other") is None:
             await asyncio.sleep(0.05)
     with pytest.raises(Unavailable, match="did not answer"):
-        await frozen.run(log.ping)
-    await frozen.run(log.ping)
+        await frozen.run(log.formats)
+    await frozen.run(log.formats)
     assert frozen.generation == generation + 1
     assert await frozen.run(log.take, 0, "frozen") is None
 
@@ -465,7 +465,7 @@ async def test_whatever_goes_wrong_with_a_database_is_something_to_try_again(dat
             superuser.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
             await store.drop()
             with pytest.raises(Misconfigured, match="synchronous_commit"):
-                await store.run(log.ping)
+                await store.run(log.formats)
     finally:
         await store.close()
 
@@ -473,12 +473,12 @@ async def test_whatever_goes_wrong_with_a_database_is_something_to_try_again(dat
 async def test_a_database_without_an_installation_or_of_another_release_is_said_so(installation: Installation) -> None:
     nothing = Connection(installation.dsn, "test", None, "nowhere")
     with pytest.raises(Misconfigured, match="windlass migrate"):
-        await nothing.run(log.ping)
+        await nothing.run(log.formats)
     await nothing.close()
     with installation.session("postgres") as superuser:
         superuser.execute("UPDATE installation SET format = 999")
     with pytest.raises(Misconfigured, match=r"format 999.*newer windlass"):
-        await installation.connect().run(log.ping)
+        await installation.connect().run(log.formats)
 
 
 # -- roles ----------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from windlass import log as logs
 from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
 from windlass.bus.consume import Jetstream
 from windlass.clock import Clock
-from windlass.coordinator.job.decide import Render, run_to_end
+from windlass.coordinator.job.decide import Fold, Render, run_to_end
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
@@ -148,6 +148,8 @@ class Coordinator:
         """The shards that are owned, and where their logs end."""
         self.generation = 0
         """Of the connection whose session holds those shards."""
+        self.fold: Fold = evolve
+        """Refuses events that may not be written yet."""
         self.progressed: Callable[[], None] = lambda: None
         """Called after each commit."""
         self.granted: Callable[[str], None] = lambda worker: None
@@ -383,7 +385,7 @@ class Coordinator:
                     item.job, item.error = job, None if digest == command.digest else _reused(key)
                     return
         try:
-            events = run_to_end(command, work, draft.now, self._render, evolve)
+            events = run_to_end(command, work, draft.now, self._render, self.fold)
         except Corrupt:
             raise
         except WindlassError as error:

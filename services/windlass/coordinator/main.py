@@ -22,6 +22,7 @@ from windlass.coordinator.settings import Settings
 from windlass.coordinator.template import render
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.migrate import Outdated
 from windlass.ids import WorkerId
 from windlass.release import RELEASE
 from windlass.settings import Node
@@ -77,7 +78,11 @@ async def lead(
     health: service.Health,
     stop: asyncio.Event,
 ) -> None:
-    """Own a share of the shards until `stop`: `store` is the session that owns them, `aside` one for all else."""
+    """Own a share of the shards until `stop`: `store` is the session that owns them, `aside` one for all else.
+
+    Raises:
+        Outdated: a newer release has migrated the database; the shards were handed over.
+    """
     async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
         peers, workers = Leases(clock, PEER_LEASE_S), Leases(clock, node.times.lease_s)
         records = Records(aside, bus, clock)
@@ -103,6 +108,15 @@ async def lead(
             await census.broker_returned()
             await ownership.broker_returned(incarnation)
 
+        outdated: list[Outdated] = []
+
+        async def balance() -> None:
+            try:
+                await ownership.balance()
+            except Outdated as error:
+                outdated.append(error)
+                stop.set()
+
         async def beat() -> None:
             if not bus.connected:
                 workers.suspend()
@@ -118,7 +132,7 @@ async def lead(
         held.push_async_callback(bare.stop)
         await aside.run(eventlog.ensure_partitions, clock.now())
         group.create_task(service.every(PEER_BEAT_S, beat, stop))
-        group.create_task(service.every(BALANCE_S, ownership.balance, stop))
+        group.create_task(service.every(BALANCE_S, balance, stop))
         group.create_task(service.every(min(0.5, node.times.lease_s / 6), ownership.lose_workers, stop))
         group.create_task(service.every(node.times.sweep_s, ownership.redrive, stop))
         group.create_task(service.every(PARTITIONS_S, lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop))
@@ -126,3 +140,5 @@ async def lead(
         await coordinator.serve(stop)
         await ownership.leave()
         await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))
+        for error in outdated:
+            raise error

@@ -14,13 +14,17 @@ from windlass.bus.consume import Puller
 from windlass.bus.streams import Names
 from windlass.clock import Clock
 from windlass.coordinator.handler import Coordinator, Item
+from windlass.coordinator.job.decide import refusing
 from windlass.coordinator.job.outgoing import Redrive
 from windlass.coordinator.lease import Leases
 from windlass.errors import Unavailable
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.migrate import Outdated, newest
+from windlass.eventlog.state import evolve
 from windlass.ids import WorkerId
 from windlass.messages.commands import LoseTask
+from windlass.messages.events import unfinished
 
 log = logs.get()
 
@@ -72,8 +76,12 @@ class Ownership:
 
         Raises:
             Unavailable: the database or the broker did not answer; the next call tries again.
+            Outdated: the database is newer than this release, which has to leave.
         """
-        await self._store.run(eventlog.ping)
+        found, finished = await self._store.run(eventlog.formats)
+        if found > newest():
+            raise Outdated(found, newest())
+        self._coordinator.fold = refusing(unfinished(finished), evolve)
         async with self._coordinator.lock:
             if self._store.generation != self._coordinator.generation:
                 await self._lose()

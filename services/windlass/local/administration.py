@@ -11,7 +11,7 @@ from windlass.clock import system as clock
 from windlass.coordinator import rebuild
 from windlass.errors import Misconfigured
 from windlass.eventlog import export
-from windlass.eventlog.migrate import migrate
+from windlass.eventlog.migrate import finish, finished, migrate
 from windlass.local.data import POSTGRES_SERVICES, locate
 from windlass.local.database import admit
 from windlass.local.environment import variables
@@ -31,22 +31,33 @@ def _joined(args: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str
 
 def flags_migrate(parser: argparse.ArgumentParser) -> None:
     """The options of `migrate`."""
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="allow the events that are new in this release, once no coordinator of an older one runs",
+    )
     parser.add_argument("--data", metavar="DIR", help="of a running `up` (default: the database of WINDLASS_POSTGRES_DSN)")
 
 
 def main_migrate(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """Apply what is missing, and give the services' roles the passwords that the environment has for them.
+    """Apply what is missing, and give the services' roles the passwords that the environment has for them; or finish.
 
     Raises:
-        Misconfigured: no database, or it is newer than this release.
+        Misconfigured: no database, or it is newer than this release, or an older coordinator still runs.
     """
     dsn = needed(_joined(args, environ), "POSTGRES_DSN", "the database, as its owner")
     try:
+        if args.finish:
+            finish(dsn, clock.now())
+            print("the database is finished: older releases cannot work on it any more")
+            return 0
         steps = migrate(dsn)
         admit(dsn, _role_passwords(environ))
+        print("the database is current" if steps == 0 else f"the database is current after {steps} step{'s' * (steps > 1)}")
+        if not finished(dsn):
+            print("when every coordinator has this release, run: windlass migrate --finish")
     except psycopg.Error as error:
         raise Misconfigured(f"PostgreSQL: {str(error).strip()}; see WINDLASS_POSTGRES_DSN") from error
-    print("the database is current" if steps == 0 else f"the database is current after {steps} step{'s' * (steps > 1)}")
     return 0
 
 

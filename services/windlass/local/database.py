@@ -6,6 +6,7 @@ import psycopg
 from psycopg import sql
 
 from windlass.errors import Unavailable
+from windlass.eventlog.migrate import finish
 from windlass.eventlog.migrate import migrate as apply_migrations
 
 
@@ -36,7 +37,9 @@ def migrate(owner: str) -> int:
     Raises:
         Misconfigured: it is newer than this release.
     """
-    return apply_migrations(owner)
+    steps = apply_migrations(owner)
+    finish(owner, None)  # its services are not started yet
+    return steps
 
 
 def admit(superuser: str, passwords: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ is a new event. `TIMED` events set, move or end a timer; that is stored beside t
 webhooks that want to hear of it (`Job.is_hooked`), each with an index of its own.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -187,3 +188,11 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
 TIMED = frozenset(tag_of(kind) for kind in (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled))
+
+SINCE: Mapping[str, int] = {}
+"""The format with which each type of event came that the first release did not write."""
+
+
+def unfinished(finished: int, since: Mapping[str, int] = SINCE) -> frozenset[str]:
+    """The types that may not be written before `windlass migrate --finish`: a coordinator that still runs may not know them."""
+    return frozenset(tag for tag, number in since.items() if number > finished)

@@ -28,6 +28,7 @@ from windlass.messages.commands import (
     ReportProgress,
     SubmitJob,
 )
+from windlass.messages.envelope import tag_of
 from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
@@ -55,6 +56,7 @@ DEFINITION_MAX = 3 * 1024 * 1024
 """Bytes of a task's definition once its templates are evaluated: it must fit a message, and results may be large."""
 DEFAULT_QUEUE = "default"
 
+Fold = Callable[[JobWork, JobEvent], None]
 Context = Mapping[str, Mapping[str, str]]
 Render = Callable[[str, Context], str]
 """Evaluates a template against a job's context; raises `Invalid` with the sentence that the task fails with."""
@@ -301,9 +303,7 @@ def _evaluate(task: Task, context: Context, render: Render) -> Task:
     return evaluated
 
 
-def run_to_end(
-    command: JobCommand, work: JobWork, now: datetime, render: Render, fold: Callable[[JobWork, JobEvent], None]
-) -> list[JobEvent]:
+def run_to_end(command: JobCommand, work: JobWork, now: datetime, render: Render, fold: Fold) -> list[JobEvent]:
     """Decide a command whole, folding each event as it comes; returns the events.
 
     Raises:
@@ -319,3 +319,16 @@ def run_to_end(
             raise Corrupt(f"a decision on {type(command).__name__} broke off after {len(events)} events: {error}") from error
         raise
     return events
+
+
+def refusing(tags: frozenset[str], fold: Fold) -> Fold:
+    """The fold for as long as events of some types may not be written: the command that begins with one is refused."""
+    if not tags:
+        return fold
+
+    def refuse(work: JobWork, event: JobEvent) -> None:
+        if tag_of(event) in tags:
+            raise Rejected(f"{tag_of(event)} is written only once every coordinator knows it; run: windlass migrate --finish")
+        fold(work, event)
+
+    return refuse
