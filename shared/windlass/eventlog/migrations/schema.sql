@@ -1,6 +1,36 @@
 -- What the migrations come to, for reading: written by `just schema` from a migrated database, and compared by a test.
 -- Why a table or column is as it is stands in the migrations.
 
+CREATE TABLE deliveries (
+    id uuid NOT NULL,
+    lane uuid NOT NULL,
+    job uuid NOT NULL,
+    version integer NOT NULL,
+    hook smallint NOT NULL,
+    event text NOT NULL,
+    url text NOT NULL,
+    headers json NOT NULL,
+    body bytea NOT NULL,
+    state text NOT NULL,
+    attempts smallint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone
+);
+ALTER TABLE deliveries ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
+CREATE INDEX deliveries_of_job ON deliveries USING btree (job);
+CREATE INDEX deliveries_oldest ON deliveries USING btree (created_at) WHERE (state = 'WAITING'::text);
+CREATE INDEX deliveries_waiting ON deliveries USING btree (lane, version, hook) WHERE (state = 'WAITING'::text);
+
+CREATE TABLE delivery_attempts (
+    delivery uuid NOT NULL,
+    number smallint NOT NULL,
+    at timestamp with time zone NOT NULL,
+    took_ms integer NOT NULL,
+    status smallint,
+    error text NOT NULL
+);
+ALTER TABLE delivery_attempts ADD CONSTRAINT delivery_attempts_pkey PRIMARY KEY (delivery, number);
+
 CREATE TABLE events (
     kind text NOT NULL,
     stream uuid NOT NULL,
@@ -18,6 +48,21 @@ ALTER TABLE events ADD CONSTRAINT one_history UNIQUE (kind, stream, version);
 CREATE INDEX events_hooked ON ONLY events USING btree (shard, "position") WHERE hooked;
 CREATE INDEX events_in_order ON ONLY events USING btree (shard, "position");
 CREATE INDEX events_timed ON ONLY events USING btree (shard, "position") WHERE timed;
+
+CREATE TABLE hooked (
+    id uuid NOT NULL,
+    job uuid NOT NULL,
+    state json NOT NULL,
+    definition json
+);
+ALTER TABLE hooked ADD CONSTRAINT hooked_pkey PRIMARY KEY (id);
+
+CREATE TABLE hooked_vars (
+    job uuid NOT NULL,
+    name text NOT NULL,
+    value text NOT NULL
+);
+ALTER TABLE hooked_vars ADD CONSTRAINT hooked_vars_pkey PRIMARY KEY (job, name);
 
 CREATE TABLE idempotency_keys (
     owner text NOT NULL,
@@ -74,6 +119,17 @@ CREATE TABLE jobs (
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
+
+CREATE TABLE lanes (
+    id uuid NOT NULL,
+    host text NOT NULL,
+    waiting integer NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    owner integer NOT NULL
+);
+ALTER TABLE lanes ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
+CREATE INDEX lanes_free ON lanes USING btree (host, due_at) WHERE (owner = 0);
+CREATE INDEX lanes_taken ON lanes USING btree (owner) WHERE (owner <> 0);
 
 CREATE TABLE nodes (
     id text NOT NULL,
@@ -154,6 +210,12 @@ CREATE INDEX tasks_running ON tasks USING btree (worker) WHERE (state = 'RUNNING
 CREATE INDEX tasks_stopping ON tasks USING btree (stopping) WHERE (stopping <> ''::text);
 CREATE INDEX tasks_to_drive ON tasks USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
 
+CREATE TABLE webhook_cursors (
+    shard smallint NOT NULL,
+    position bigint NOT NULL
+);
+ALTER TABLE webhook_cursors ADD CONSTRAINT webhook_cursors_pkey PRIMARY KEY (shard);
+
 CREATE TABLE events_job PARTITION OF events FOR VALUES IN ('job') PARTITION BY RANGE (stream);
 
 CREATE TABLE events_job_rest PARTITION OF events_job DEFAULT;
@@ -217,6 +279,8 @@ GRANT USAGE ON SCHEMA windlass TO windlass_coordinator;
 GRANT USAGE ON SCHEMA windlass TO windlass_gateway;
 GRANT USAGE ON SCHEMA windlass TO windlass_scheduler;
 GRANT USAGE ON SCHEMA windlass TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE deliveries TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE delivery_attempts TO windlass_webhooks;
 GRANT INSERT, SELECT ON TABLE events TO windlass_coordinator;
 GRANT SELECT ON TABLE events TO windlass_gateway;
 GRANT SELECT ON TABLE events TO windlass_scheduler;
@@ -233,6 +297,8 @@ GRANT SELECT ON TABLE events_rest TO windlass_coordinator;
 GRANT SELECT ON TABLE events_rest TO windlass_gateway;
 GRANT SELECT ON TABLE events_rest TO windlass_scheduler;
 GRANT SELECT ON TABLE events_rest TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE hooked TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE hooked_vars TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE idempotency_keys TO windlass_coordinator;
 GRANT SELECT ON TABLE idempotency_keys TO windlass_gateway;
 GRANT SELECT ON TABLE idempotency_keys TO windlass_scheduler;
@@ -253,6 +319,7 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE jobs TO windlass_coordinator;
 GRANT SELECT ON TABLE jobs TO windlass_gateway;
 GRANT SELECT ON TABLE jobs TO windlass_scheduler;
 GRANT SELECT ON TABLE jobs TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE lanes TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE nodes TO windlass_coordinator;
 GRANT SELECT ON TABLE nodes TO windlass_gateway;
 GRANT SELECT ON TABLE nodes TO windlass_scheduler;
@@ -273,3 +340,4 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE tasks TO windlass_coordinator;
 GRANT SELECT ON TABLE tasks TO windlass_gateway;
 GRANT SELECT ON TABLE tasks TO windlass_scheduler;
 GRANT SELECT ON TABLE tasks TO windlass_webhooks;
+GRANT SELECT, UPDATE ON TABLE webhook_cursors TO windlass_webhooks;
