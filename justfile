@@ -43,6 +43,11 @@ test *ARGS:
 contract *ARGS:
     uv run pytest tests/contract -n 3 --dist loadgroup {{ ARGS }}
 
+# all services in one process, in virtual time: `--seeds N [--from S]`, or the trace of one SEED
+[group('check')]
+simulate *ARGS:
+    uv run python -m tests.simulation {{ ARGS }}
+
 # the real command and real processes
 [group('check')]
 e2e *ARGS:

@@ -1,0 +1,191 @@
+"""What must hold after every step, and what must hold when all is quiet again. Names are those of the guarantees."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tests.support.memory.database import Database
+from tests.support.memory.runtime import Program
+from windlass.eventlog.log import Batch
+from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
+from windlass.eventlog.state import JobWork, evolve
+from windlass.ids import JobId, shard_of
+from windlass.messages.events import (
+    JOB_EVENTS,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    TaskCancelled,
+    TaskCompleted,
+    TaskDispatched,
+    TaskFailed,
+    TaskProgressed,
+    TaskRedelivered,
+    TaskStarted,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+OPERATIONAL = ("drive_at", "drives", "stopping", "stored")
+"""Columns that are not in the log."""
+
+
+class Checks:
+    """Folds the log beside the services and compares; `fail` takes what is broken."""
+
+    def __init__(self, fail: Callable[[str], None]) -> None:
+        self._fail = fail
+        self._works: dict[JobId, JobWork] = {}
+        self._heads: Counter[int] = Counter()
+        self._attempts: dict[tuple[JobId, str], int] = {}
+        self._started: dict[tuple[str, int], str] = {}
+        self._ran: set[tuple[str, int]] = set()
+        self.running: dict[tuple[str, int], Program] = {}
+        """What runs now."""
+
+    # -- after each commit ------------------------------------------------------------------------------------------
+
+    def committed(self, database: Database, batch: Batch) -> None:
+        """A batch was stored."""
+        for stored in batch.events:
+            job = JobId(stored.stream)
+            work = self._works.setdefault(job, JobWork())
+            self._heads[stored.shard] += 1
+            if stored.position != self._heads[stored.shard]:
+                self._fail(f"G9: shard {stored.shard} has {stored.position} after {self._heads[stored.shard] - 1}")
+            version = work.job.version if work.job is not None else 0
+            if stored.version != version + 1:
+                self._fail(f"G8: job {job} has version {stored.version} after {version}")
+            event = JOB_EVENTS.decode(stored.type, stored.data)
+            self._follows(job, work, event)
+            evolve(work, event)
+        for row in (*batch.new_jobs, *batch.changed_jobs):
+            self._agrees(database, row)
+
+    def _follows(self, job: JobId, work: JobWork, event: JobEvent) -> None:
+        """Whether this may come after what there was."""
+        name = type(event).__name__
+        if work.job is not None and work.job.state in ENDED:
+            self._fail(f"G8/G11: {name} of job {job} after its end as {work.job.state}")
+        if isinstance(event, JobCompleted | JobFailed | JobCancelled):
+            if work.active():
+                self._fail(f"G4: job {job} ends while {work.active()[0].id} is {work.active()[0].state}")
+        elif isinstance(event, TaskDispatched):
+            self._newer(job, event.key, event.attempt)
+        elif isinstance(event, TaskStarted | TaskProgressed | TaskCompleted | TaskFailed | TaskRedelivered | TaskCancelled):
+            self._of_task(job, work, event)
+
+    def _of_task(
+        self,
+        job: JobId,
+        work: JobWork,
+        event: TaskStarted | TaskProgressed | TaskCompleted | TaskFailed | TaskRedelivered | TaskCancelled,
+    ) -> None:
+        name, row = type(event).__name__, work.tasks.get(event.task)
+        if row is None:
+            self._fail(f"G4: {name} of task {event.task}, which is not there")
+            return
+        wanted = {"SCHEDULED"} if isinstance(event, TaskStarted) else ACTIVE if isinstance(event, TaskCancelled) else {"RUNNING"}
+        if row.state not in wanted:
+            self._fail(f"G4: {name} of task {event.task}, which is {row.state}")
+        if isinstance(event, TaskStarted):
+            self._started[event.task, event.attempt] = event.worker
+        if isinstance(event, TaskRedelivered):
+            self._newer(job, row.key, event.attempt)
+        elif not isinstance(event, TaskCancelled) and event.attempt != row.attempt:
+            self._fail(f"G5: {name} of attempt {event.attempt} of task {event.task}, which is at {row.attempt}")
+
+    def _newer(self, job: JobId, key: str, attempt: int) -> None:
+        before = self._attempts.get((job, key), 0)
+        if attempt != before + 1:
+            self._fail(f"G5: attempt {attempt} of step {key} of job {job} after {before}")
+        self._attempts[job, key] = attempt
+
+    def _agrees(self, database: Database, row: JobRow) -> None:
+        """G10 and G3 of one job."""
+        work = self._works.get(row.id)
+        if work is None or work.job is None or _plain(work.job) != _plain(row):
+            self._fail(f"G10: job {row.id} is {row}, and its events say {work and work.job}")
+            return
+        for task in work.touched.values():
+            stored = database.tasks.get(task.id)
+            if stored is None or _plain(stored) != _plain(task):
+                self._fail(f"G10: task {task.id} is {stored}, and its events say {task}")
+        work.touched.clear()
+        if work.variables != database.variables.get(row.id, {}):
+            self._fail(f"G10: variables of job {row.id} are not those of its events")
+        rows = [database.tasks[name] for name in database.tasks_of.get(row.id, ())]
+        for stored in rows:
+            if (stored.state in ("SCHEDULED", "RUNNING") or stored.stopping) and stored.drive_at is None:
+                self._fail(f"G3: task {stored.id} is {stored.state} and nothing drives it")
+        if row.state not in ENDED and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
+            self._fail(f"G3: job {row.id} waits for nothing")
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def began(self, program: Program) -> None:
+        """A worker runs an attempt."""
+        fence = (program.task.task, program.task.attempt)
+        if fence in self._ran:
+            self._fail(f"G5: attempt {fence[1]} of task {fence[0]} runs twice")
+        if self._started.get(fence) != program.worker:
+            self._fail(f"G5: {program.worker} runs attempt {fence[1]} of task {fence[0]}, granted to {self._started.get(fence)}")
+        self._ran.add(fence)
+        self.running[fence] = program
+
+    def ended(self, program: Program) -> None:
+        """It is over, whatever came of it."""
+        self.running.pop((program.task.task, program.task.attempt), None)
+
+    def all_ended(self, worker: str) -> None:
+        """A worker died, and all that it ran with it."""
+        for program in [program for program in self.running.values() if program.worker == worker]:
+            self.ended(program)
+
+    # -- at the end -------------------------------------------------------------------------------------------------
+
+    def unquiet(self, database: Database) -> str | None:
+        """What is still under way, if anything."""
+        for job in database.jobs.values():
+            if job.state not in ENDED:
+                return f"G3: job {job.id} is {job.state}"
+            if job.drive_at is not None:
+                return f"an intent is left: job {job.id}"
+        for task in database.tasks.values():
+            if task.drive_at is not None or task.stopping:
+                return f"an intent is left: task {task.id}, {task.state}, stopping {task.stopping!r}"
+        if self.running:
+            fence, program = next(iter(self.running.items()))
+            return f"G6: attempt {fence[1]} of task {fence[0]} still runs on {program.worker}"
+        return None
+
+    def finished(self, world: "World") -> None:
+        """All is quiet: the whole of the projections against the whole of the log."""
+        database = world.database
+        works: dict[JobId, JobWork] = {}
+        for shard in database.events:
+            for stored in shard:
+                evolve(works.setdefault(JobId(stored.stream), JobWork()), JOB_EVENTS.decode(stored.type, stored.data))
+        if {job: _plain(row) for job, row in database.jobs.items()} != {job: _plain(work.job) for job, work in works.items()}:
+            self._fail("G10: the rows of jobs are not the fold of the log")
+        tasks = {name: _plain(row) for work in works.values() for name, row in work.tasks.items()}
+        if {name: _plain(row) for name, row in database.tasks.items()} != tasks:
+            self._fail("G10: the rows of tasks are not the fold of the log")
+        counts = Counter((shard_of(job, len(database.shards)), row.state) for job, row in database.jobs.items())
+        if +database.counts != +counts:
+            self._fail(f"G10: counts are {+database.counts}, and the rows say {counts}")
+        if [shard.head for shard in database.shards] != [len(events) for events in database.events]:
+            self._fail("G9: a head is not where its log ends")
+
+
+def _plain(row: JobRow | TaskRow | None) -> dict[str, object]:
+    """A row without what is not in the log."""
+    assert row is not None
+    fields = msgspec.structs.asdict(row)
+    for name in OPERATIONAL:
+        fields.pop(name, None)
+    return fields

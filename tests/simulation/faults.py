@@ -1,0 +1,107 @@
+"""Which faults a world suffers: drawn from its seed, each kind in some worlds only, so that rare mixtures come up."""
+
+from random import Random
+
+import msgspec
+
+LASTS_S = 12.0
+"""How long faults go on; then all is healed."""
+UNITS = ("gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2")
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something that happens at a moment, to one unit or to a server, for a while."""
+
+    at_s: float
+    kind: str
+    unit: str = ""
+    lasts_s: float = 0.0
+
+
+ON_UNITS = ("kill", "lose", "freeze", "cut-broker", "cut-database")
+ON_SERVERS = ("broker-restart", "amnesia", "database-restart", "kill-all")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """All that a seed decides about faults. Rates are chances, for each message of a kind."""
+
+    faults: tuple[Fault, ...]
+    lost: dict[str, float]
+    twice: dict[str, float]
+    slow: float
+    """The chance of a message to be late by up to 0.4 s, and all behind it on its connection."""
+    commit_lost: float
+    commit_refused: float
+    skew_s: dict[str, float]
+    """What the wall clock of each unit is off by."""
+    shuffles: bool
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether single messages suffer."""
+        return any((*self.lost.values(), *self.twice.values(), self.slow, self.commit_lost, self.commit_refused))
+
+
+def draw(chance: Random) -> Plan:
+    """The plan of a seed."""
+
+    is_rough = chance.random() < 0.8
+    kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.5]
+    faults = []
+    for _ in range(chance.randrange(1, 7) if kinds else 0):
+        kind = chance.choice(kinds)
+        unit = chance.choice(UNITS) if kind in ON_UNITS else ""
+        lasts_s = chance.choice((0.2, 1.0, 4.0, 12.0)) * chance.uniform(0.5, 1.2)
+        if kind in ("broker-restart", "amnesia", "database-restart"):
+            lasts_s = min(lasts_s, 3.0)
+        faults.append(Fault(chance.uniform(0.3, LASTS_S), kind, unit, lasts_s))
+
+    def sometimes(most: float) -> float:
+        return chance.uniform(0, most) if is_rough and chance.random() < 0.5 else 0.0
+
+    return Plan(
+        faults=tuple(sorted(faults, key=lambda fault: fault.at_s)),
+        lost={kind: sometimes(0.15) for kind in ("publish", "tell", "ack", "stored", "answer", "deliver")},
+        twice={kind: sometimes(0.15) for kind in ("publish", "tell", "answer", "deliver")},
+        slow=sometimes(0.1),
+        commit_lost=sometimes(0.05),
+        commit_refused=sometimes(0.05),
+        skew_s={unit: chance.uniform(-3600, 3600) for unit in UNITS} if chance.random() < 0.3 else {},
+        shuffles=chance.random() < 0.7,
+    )
+
+
+class FaultyWire:
+    """A wire that does to messages what the plan says, until it is healed."""
+
+    def __init__(self, plan: Plan, chance: Random) -> None:
+        self._plan, self._chance = plan, chance
+        self.healed = False
+
+    def delay_s(self) -> float:
+        """See `Wire`."""
+        draw = self._chance.random()
+        if not self.healed and draw < self._plan.slow:
+            return self._chance.random() * 0.4
+        return 0.0003 + draw * 0.001
+
+    def fate(self, kind: str) -> tuple[float, ...]:
+        """See `Wire`."""
+        if self.healed:
+            return (0.0,)
+        lost, twice = self._plan.lost.get(kind, 0.0), self._plan.twice.get(kind, 0.0)
+        if not lost and not twice:
+            return (0.0,)
+        draw = self._chance.random()
+        if draw < lost:
+            return ()
+        return (0.0, self._chance.random() * 3) if draw < lost + twice else (0.0,)
+
+    def commit(self) -> str:
+        """See `Wire`."""
+        if self.healed:
+            return "done"
+        draw = self._chance.random()
+        if draw < self._plan.commit_lost:
+            return "lost"
+        return "refused" if draw < self._plan.commit_lost + self._plan.commit_refused else "done"

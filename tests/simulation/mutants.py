@@ -1,0 +1,182 @@
+"""Defects on purpose: each breaks one thing that a promise rests on, and the campaign must notice.
+
+They replace parts from outside, for the time of a world; nothing in the product knows of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.support.memory.database import Database
+from windlass.coordinator.handler import Coordinator
+from windlass.coordinator.job import decide
+from windlass.coordinator.lease import Leases
+from windlass.coordinator.ownership import Ownership
+from windlass.errors import Stale
+from windlass.messages.commands import GrantTask
+from windlass.messages.events import TaskRedelivered
+from windlass.worker.runner import Runner
+
+Patch = tuple[Any, str, Any]
+"""Whose attribute is replaced, which, and by what."""
+
+
+def _no_fence_check() -> list[Patch]:
+    def fenced(command: Any, work: Any) -> Any:
+        task = work.tasks.get(command.task)
+        if task is None:
+            raise Stale("there is no such task", "unknown")
+        return task
+
+    def running(command: Any, work: Any) -> Any:
+        task = fenced(command, work)
+        if task.state != "RUNNING":
+            raise Stale("it does not run", "ended")
+        return task
+
+    return [(decide, "_fenced", fenced), (decide, "_running", running)]
+
+
+def _attempt_not_bumped() -> list[Patch]:
+    def redelivered(**fields: Any) -> TaskRedelivered:
+        return TaskRedelivered(**{**fields, "attempt": fields["attempt"] - 1})
+
+    return [(decide, "TaskRedelivered", redelivered)]
+
+
+def _no_version_check() -> list[Patch]:
+    def accept(self: Database, batch: Any) -> None:
+        """Whatever comes."""
+
+    return [(Database, "check_heads", accept), (Database, "check_new", accept)]
+
+
+def _ack_before_commit() -> list[Patch]:
+    handle = Coordinator._handle
+
+    async def handle_acked(self: Coordinator, items: Any) -> None:
+        for item in items:
+            if item.delivery is not None:
+                await item.delivery.ack()
+        await handle(self, items)
+
+    return [(Coordinator, "_handle", handle_acked)]
+
+
+def _answer_before_commit() -> list[Patch]:
+    commit = Coordinator._commit
+
+    async def commit_answered(self: Coordinator, draft: Any) -> None:
+        for subject, payload in draft.said:
+            await self._bus.tell(subject, payload)
+        await commit(self, draft)
+
+    return [(Coordinator, "_commit", commit_answered)]
+
+
+def _no_redriver() -> list[Patch]:
+    async def redrive(self: Ownership) -> None:
+        """Nothing is said again."""
+
+    return [(Ownership, "redrive", redrive)]
+
+
+def _no_lease_expiry() -> list[Patch]:
+    def expired(self: Leases) -> list[str]:
+        return []
+
+    return [(Leases, "expired", expired)]
+
+
+def _discharged_by_the_brokers_ack() -> list[Patch]:
+    tell = Coordinator._tell
+
+    async def tell_and_discharge(self: Coordinator, items: Any, draft: Any) -> None:
+        await tell(self, items, draft)
+        database: Database = self._store._database  # type: ignore[attr-defined]  # the double's
+        for job in draft.before:
+            for task in database.tasks_of.get(job, ()):
+                if database.tasks[task].state == "SCHEDULED":
+                    database.tasks[task].drive_at = None
+
+    return [(Coordinator, "_tell", tell_and_discharge)]
+
+
+def _cancel_ignored() -> list[Patch]:
+    def cancel(work: Any, now: Any) -> Iterator[Any]:
+        yield from ()
+
+    return [(decide, "_cancel", cancel)]
+
+
+def _cancel_without_stop() -> list[Patch]:
+    confirm = Coordinator._gather
+
+    def gather(self: Coordinator, draft: Any, heads: Any) -> None:
+        for job in draft.before:
+            self._cache[job].to_stop.clear()
+        confirm(self, draft, heads)
+
+    return [(Coordinator, "_gather", gather)]
+
+
+def _runs_before_the_grant() -> list[Patch]:
+    claim = Runner._claim
+
+    async def claimed(self: Runner, attempt: Any, delivery: Any) -> Any:
+        if self._held:
+            return GrantTask(**self._fence(attempt.task))
+        return await claim(self, attempt, delivery)
+
+    return [(Runner, "_claim", claimed)]
+
+
+def _worker_never_gives_up() -> list[Patch]:
+    end_all = Runner.end_all
+
+    def end_some(self: Runner, why: str) -> None:
+        if why != "lost":
+            end_all(self, why)
+
+    return [(Runner, "end_all", end_some)]
+
+
+def _projection_beside_the_transaction() -> list[Patch]:
+    commit = Coordinator._commit
+
+    async def commit_less(self: Coordinator, draft: Any) -> None:
+        draft.batch.changed_tasks = [row for row in draft.batch.changed_tasks if row.state != "COMPLETED"]
+        await commit(self, draft)
+
+    return [(Coordinator, "_commit", commit_less)]
+
+
+MUTANTS: dict[str, Callable[[], list[Patch]]] = {
+    "no-fence-check": _no_fence_check,
+    "attempt-not-bumped": _attempt_not_bumped,
+    "no-version-check": _no_version_check,
+    "ack-before-commit": _ack_before_commit,
+    "answer-before-commit": _answer_before_commit,
+    "no-redriver": _no_redriver,
+    "no-lease-expiry": _no_lease_expiry,
+    "discharged-by-the-brokers-ack": _discharged_by_the_brokers_ack,
+    "cancel-ignored": _cancel_ignored,
+    "cancel-without-stop": _cancel_without_stop,
+    "runs-before-the-grant": _runs_before_the_grant,
+    "worker-never-gives-up": _worker_never_gives_up,
+    "projection-beside-the-transaction": _projection_beside_the_transaction,
+}
+
+
+@contextmanager
+def mutated(name: str | None) -> Iterator[None]:
+    """With this defect for the time of the block; without one where there is no name."""
+    patches = MUTANTS[name]() if name is not None else []
+    kept = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in patches]
+    try:
+        for owner, attribute, replacement in patches:
+            setattr(owner, attribute, replacement)
+        yield
+    finally:
+        for owner, attribute, original in kept:
+            setattr(owner, attribute, original)

@@ -1,0 +1,261 @@
+"""What people do: submit jobs of all shapes, ask again when they do not know, cancel some, publish by hand, and rubbish."""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
+from windlass.ids import JobId
+from windlass.messages.jobs import Job, Retry, Task
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+PAUSE_S = 1.0
+"""Until somebody asks again."""
+DEAF = "trap '' TERM; "
+STOPPED_WITHIN_S = 5.0
+"""From a cancellation until nothing runs, where nothing is broken."""
+PATIENCE_S = 30.0
+"""How long a client waits for its answer."""
+
+
+class Shape(msgspec.Struct, frozen=True):
+    """A job, the states it may end in when nobody cancels it, and its result if it completes."""
+
+    definition: Job
+    ends: tuple[str, ...]
+    result: str = ""
+
+
+def draw_shape(chance: Random, number: int) -> Shape:
+    """A job of one of the shapes."""
+
+    def nap() -> str:
+        return f"sleep {chance.choice((0.01, 0.2, 1.5, 6))}"
+
+    name = f"job-{number}"
+    tasks: tuple[Task, ...]
+    match chance.randrange(8):
+        case 0:
+            return Shape(
+                Job(name=name, tasks=(Task(name="one", run=f"{nap()}; echo hi", priority=chance.randrange(10)),)), ("COMPLETED",)
+            )
+        case 1:
+            tasks = (
+                Task(name="first", run=f"{nap()}; printf v{number} > $TORK_OUTPUT", var="a"),
+                Task(name="second {{ tasks.a }}", run=nap()),
+                Task(name="never", run="exit 1", if_="{{ tasks.a == 'x' }}"),
+                Task(name="last", run="printf end > $TORK_OUTPUT", var="b"),
+            )
+            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"v{number} end")
+        case 2:
+            limit = chance.randrange(1, 3)
+            return Shape(
+                Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=Retry(limit=limit)),)), ("FAILED",)
+            )
+        case 3:
+            tasks = (Task(name="skipped", run="exit 1", if_="false"), Task(name="runs", run=nap()))
+            return Shape(Job(name=name, tasks=tasks), ("COMPLETED",))
+        case 4:
+            return Shape(Job(name=name, tasks=(Task(name="slow", run="sleep 60", timeout="800ms"),)), ("FAILED",))
+        case 5:
+            run = f"echo 50 > $TORK_PROGRESS; {nap()}; echo 90 > $TORK_PROGRESS; {nap()}"
+            return Shape(Job(name=name, tasks=(Task(name="tells", run=run),)), ("COMPLETED",))
+        case 6:
+            return Shape(Job(name=name, tasks=(Task(name="bad", run="true", env={"A": "{{ nothing }}"}),)), ("FAILED",))
+        case _:
+            run = f"{DEAF}{nap()}; {nap()}"
+            tasks = (Task(name="deaf", run=run), Task(name="then", run=nap()))
+            return Shape(Job(name=name, tasks=tasks), ("COMPLETED",))
+
+
+class User:
+    """Submits one job and sees it through."""
+
+    def __init__(self, world: "World", number: int) -> None:
+        chance = world.chance
+        self._world, self._number = world, number
+        self.shape = draw_shape(chance, number)
+        self._starts_s = chance.uniform(0, 8) if number else 0.2
+        self.key = f"key-{number}" if chance.random() < 0.7 else None
+        self._cancels_s = chance.uniform(0, 3) if chance.random() < 0.25 else None
+        self._waits = chance.random() < 0.2
+        if self._cancels_s is not None and chance.random() < 0.5:
+            run = f"{chance.choice(('', DEAF))}sleep 600"
+            self.shape = Shape(Job(name=f"job-{number}", tasks=(Task(name="endless", run=run),)), ())
+            self.key = f"key-{number}"  # it has to know its job, or nobody ever ends it
+        self.job: JobId | None = None
+        self.cancelled = False
+
+    async def live(self) -> None:
+        """Submit until that is known; then cancel, if that was the plan."""
+        world = self._world
+        await asyncio.sleep(self._starts_s)
+        document: dict[str, Any] = msgspec.to_builtins(self.shape.definition)
+        if self._waits and self._cancels_s is None:
+            document["wait"] = {"timeout": "5s"}
+        body = msgspec.json.encode(document)
+        headers = [(b"content-type", b"application/json")] + ([(b"idempotency-key", self.key.encode())] if self.key else [])
+        while (reply := await self._ask(lambda: world.gateway.post(headers, body))) is None or reply.status == 503:
+            if self.key is None:
+                return  # nobody knows, and asking again might make a second one
+            await asyncio.sleep(PAUSE_S)
+        if reply.status == 408:
+            return  # it is there and takes longer than somebody wanted to wait
+        if reply.status != 200:
+            world.fail(f"user {self._number} got {reply.status} {reply.body.decode()}")
+            return
+        answer = msgspec.json.decode(reply.body)
+        self.job = JobId(answer["id"])
+        world.say("user", f"accepted {self.job}")
+        if self.job not in world.database.jobs:
+            world.fail(f"G1: job {self.job} was accepted and is not on record")
+        if self._cancels_s is not None:
+            await asyncio.sleep(self._cancels_s)
+            await self._cancel(self.job)
+
+    async def _cancel(self, job: JobId) -> None:
+        world = self._world
+        while True:
+            said = await self._ask(lambda: world.gateway.cancel(job))
+            row = world.database.jobs[job]
+            if said == "cancelled":
+                world.say("user", f"cancelled {job}")
+                self.cancelled = True
+                if row.state != "CANCELLED":
+                    world.fail(f"G11: job {job} was cancelled and is {row.state}")
+                if not world.plan.faults and not world.plan.is_rough:
+                    await asyncio.sleep(STOPPED_WITHIN_S)
+                    if any(program.task.job == job for program in world.checks.running.values()):
+                        world.fail(f"G11: job {job} was cancelled, and runs {STOPPED_WITHIN_S:g} s later")
+                return
+            if isinstance(said, NotFound):
+                world.fail(f"G1: job {job} was accepted, and cancelling says {said}")
+                return
+            if isinstance(said, Rejected):
+                if row.state not in ("COMPLETED", "FAILED"):
+                    world.fail(f"G2: cancelling job {job} was refused though it is {row.state}")
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    @staticmethod
+    async def _ask(request: Callable[[], Any]) -> Any:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                return await request()
+        except TimeoutError:
+            return None
+
+    def judge(self) -> None:
+        """At the end: what became of it."""
+        world = self._world
+        mine = [job for job in world.database.jobs.values() if job.definition.name == self.shape.definition.name]
+        if self.key is not None and len(mine) > 1:
+            world.fail(f"G2: key {self.key} made {len(mine)} jobs")
+        if self.job is not None and self.job not in world.database.jobs:
+            world.fail(f"G1: job {self.job} was accepted and is lost")
+        for job in mine:
+            ends = ("CANCELLED",) if self.cancelled else self.shape.ends
+            lost = "its worker was lost" in job.error
+            if job.state not in ends and not lost and not (job.state == "CANCELLED" and self._cancels_s is not None):
+                world.fail(f"job {job.id}, {self.shape.definition.name}, is {job.state} {job.error!r} and not {ends}")
+            if job.state == "COMPLETED" and job.result != self.shape.result:
+                world.fail(f"job {job.id} has result {job.result!r} and not {self.shape.result!r}")
+
+
+class Gateway:
+    """How a user reaches the gateway's process: what it serves dies with it."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.intake: Any = None
+        self.commands: Any = None
+        self.process: Any = None
+
+    async def post(self, headers: list[tuple[bytes, bytes]], body: bytes) -> Any:
+        """`POST /jobs`; None if the connection breaks."""
+        sent = [{"type": "http.request", "body": body}]
+
+        async def receive() -> Any:
+            if sent:
+                return sent.pop()
+            return await asyncio.Event().wait()
+
+        return await self._in_there(lambda: self.intake.post(headers, receive))
+
+    async def cancel(self, job: JobId) -> Any:
+        """`PUT /jobs/{job}/cancel`: `cancelled`, the error, or None if nobody knows."""
+
+        async def serve() -> Any:
+            try:
+                await self.commands.cancel(job)
+            except Unavailable:
+                return None
+            except WindlassError as error:
+                return error
+            return "cancelled"
+
+        return await self._in_there(serve)
+
+    async def _in_there(self, serve: Callable[[], Any]) -> Any:
+        process = self.process
+        if process is None or process.dead or self.intake is None:
+            return None
+        loop = self._world.loop
+        answer = loop.create_future()
+
+        def settle(value: Any) -> None:
+            if not answer.done():
+                answer.set_result(value)
+
+        async def answering() -> None:
+            settle(await serve())
+
+        process.on_death.append(lambda: settle(None))
+        loop.spawn(process, answering())
+        return await answer
+
+
+class Person:
+    """Somebody with the `nats` command: documents on bare words, and rubbish anywhere."""
+
+    def __init__(self, world: "World") -> None:
+        self._world, chance = world, world.chance
+        subjects = world.subjects
+        self._says: list[tuple[float, str, bytes, dict[str, str] | None]] = []
+        for number in range(chance.randrange(3)):
+            document = msgspec.json.encode(Job(name=f"by hand {number}", tasks=(Task(name="t", run="echo hi"),)))
+            key = {"Nats-Msg-Id": f"hand-{number}"} if chance.random() < 0.5 else None
+            for _ in range(chance.randrange(1, 3) if key else 1):
+                self._says.append((chance.uniform(0.5, 10), subjects.personal()[0], document, key))
+        for _ in range(chance.randrange(3)):
+            shard = chance.randrange(world.shards)
+            place = chance.choice(
+                (subjects.jobs(shard), subjects.pending(shard), subjects.report("completed", shard, "w"), subjects.personal()[0])
+            )
+            rubbish = chance.choice(
+                (b"\xff\x00", b"{}", b'{"v":1,"id":"x","type":"job.cancel","at":"2026-01-01T00:00:00Z","data":{}}')
+            )
+            self._says.append((chance.uniform(0.5, 10), place, rubbish, None))
+        self._says.sort(key=lambda said: said[0])
+
+    async def live(self) -> None:
+        """Say it all; what is not stored is said again."""
+        world = self._world
+        async with world.connect("person") as bus:
+            for at_s, subject, payload, headers in self._says:
+                await asyncio.sleep(max(0.0, at_s - world.loop.time()))
+                try:
+                    await bus.publish(subject, payload, headers)
+                except WindlassError as error:
+                    world.say("person", f"not stored: {error}")
+
+    def judge(self) -> None:
+        """At the end: a message id made one job at most."""
+        for key, (job, _) in self._world.database.keys.items():
+            if job not in self._world.database.jobs:
+                self._world.fail(f"G2: key {key} stands for job {job}, which is not there")
