@@ -19,7 +19,7 @@ from windlass.documents.validation import HEADER_VALUE
 from windlass.eventlog import deliveries
 from windlass.eventlog.deliveries import Delivery, Projected
 from windlass.eventlog.follow import Recorded
-from windlass.eventlog.log import ping
+from windlass.eventlog.log import formats
 from windlass.eventlog.state import JobWork, evolve
 from windlass.eventlog.summaries import JobSummary, TaskSummary, job_summary, task_summary
 from windlass.expressions import QUICK, Environment, ExpressionError, StringArray, StringMap, Time, Value
@@ -185,7 +185,7 @@ class Projection:
             except Exception as error:  # whatever one event brings about, the webhooks of other jobs go on
                 log.error("event_not_told", job=place.stream, version=place.version, error=repr(error), exc_info=True)
             if self._clock.monotonic() - spoke_at > PING_S:
-                ping(connection)
+                formats(connection)
                 spoke_at = self._clock.monotonic()
         deliveries.store(connection, projected)
 

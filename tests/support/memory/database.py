@@ -20,6 +20,7 @@ from windlass.errors import Unavailable
 from windlass.eventlog import log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Loaded, Overtaken, Taken, Unfit
+from windlass.eventlog.migrate import newest
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
 from windlass.ids import JobId, TaskId, shard_of
 from windlass.messages.notices import LogPart, NodeBeat
@@ -95,7 +96,7 @@ class Database:
             log.load: self._load,
             log.take: self._take,
             log.release: self._release,
-            log.ping: lambda session: None,
+            log.formats: lambda session: (newest(), newest()),
             log.shard_count: lambda session: len(self.shards),
             log.due: self._due,
             log.drive_all: self._drive_all,
