@@ -348,6 +348,15 @@ async def test_a_part_of_output_that_no_database_holds_is_quarantined_and_the_ne
     await here.until_rows("both bad ones", "SELECT 1 FROM quarantine WHERE subject = %s HAVING count(*) = 2", subject)
 
 
+async def test_a_part_of_output_on_the_subject_of_another_task_is_quarantined(here: Here) -> None:
+    name, row, other = here.desk.new(), TaskId(ids.new(clock.now())), TaskId(ids.new(clock.now()))
+    subject = here.bus.subjects.logs(here.desk.shard_of(name), name, row)
+    part = LogPart(job=name, task=other, attempt=1, number=1, contents="fine")
+    await here.bus.publish(subject, encode(part, id="p", at=clock.now()))
+    await here.until_quarantined(f"a part of task {other}")
+    assert await here.rows("SELECT 1 FROM task_logs WHERE task = %s::uuid", other) == []
+
+
 async def test_a_job_of_another_shard_than_its_subject_is_quarantined(here: Here) -> None:
     name = here.desk.new()
     await here.bus.publish(

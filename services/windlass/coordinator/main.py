@@ -130,7 +130,7 @@ async def lead(
         bare = Puller(bus, Names(bus.subjects).intake, streams.BARE, forwarder.take, wanted=64)
         await bare.start()
         held.push_async_callback(bare.stop)
-        await aside.run(eventlog.ensure_partitions, clock.now())
+        await service.first(lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop)
         group.create_task(service.every(PEER_BEAT_S, beat, stop))
         group.create_task(service.every(BALANCE_S, balance, stop))
         group.create_task(service.every(min(0.5, node.times.lease_s / 6), ownership.lose_workers, stop))

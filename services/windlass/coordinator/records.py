@@ -98,6 +98,8 @@ class Records:
                 part = NOTICES.decode(message.type, message.data)
                 if not isinstance(part, LogPart) or not is_id(part.job) or not is_id(part.task):
                     raise Invalid("not a part of a task's output")
+                if not delivery.subject.endswith(f".{part.job}.{part.task}"):
+                    raise Invalid(f"a part of task {part.task} of job {part.job} on another's subject")
             except Invalid as error:
                 self.quarantine(delivery, str(error))
             else:

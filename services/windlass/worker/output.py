@@ -19,7 +19,7 @@ BUFFER_MAX = 4 * 1024 * 1024
 FLUSH_S = 0.1
 """How long output waits for company."""
 CLOSE_S = 10.0
-"""How long the last parts may take."""
+"""How long a task's outcome waits for its last parts."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,16 +59,18 @@ class Output:
         """See `Sink`."""
         self.on_progress(value)
 
-    async def close(self) -> None:
-        """Send what is left; returns when the broker has it, or when it does not answer for long."""
+    async def close(self, within_s: float = CLOSE_S) -> asyncio.Task[None] | None:
+        """Send what is left; what the broker does not take for long goes on being sent, by the task that is returned."""
         self._closed = True
         self._wake.set()
         if self._dropped:
             self._pieces.append(("err", f"\n[{self._dropped} characters dropped]\n"))
             self._shipper = self._shipper or asyncio.get_running_loop().create_task(self._ship())
         if self._shipper is not None:
-            await asyncio.wait({self._shipper}, timeout=CLOSE_S)
-            self._shipper.cancel()
+            await asyncio.wait({self._shipper}, timeout=within_s)
+            if not self._shipper.done():
+                return self._shipper
+        return None
 
     async def _ship(self) -> None:
         while self._pieces or not self._closed:

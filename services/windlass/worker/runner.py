@@ -200,7 +200,8 @@ class Runner:
         finally:
             if timer is not None:
                 timer.cancel()
-            await output.close()
+            if (rest := await output.close()) is not None:
+                self._keep(rest)
         self._worked()
         log.info(
             "task_ran",
@@ -355,7 +356,9 @@ class Runner:
         return encode(body, id=f"{self._worker}-{next(self._numbers)}", at=self._clock.now())
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

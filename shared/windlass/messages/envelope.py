@@ -18,9 +18,9 @@ Tagged = TypeVar("Tagged", bound=msgspec.Struct)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One message. `reply` is the inbox that an answer goes to; `trace` a W3C traceparent."""
+    """One message. `reply` is the inbox that an answer goes to; `trace` a W3C traceparent; `v` is 0 if it was left out."""
 
-    v: int = VERSION
+    v: int = 0
     id: str
     type: str
     at: datetime
@@ -43,7 +43,7 @@ def tag_of(body: type[msgspec.Struct] | msgspec.Struct) -> str:
 def encode(body: msgspec.Struct, *, id: str, at: datetime, reply: str | None = None, trace: str | None = None) -> bytes:  # noqa: A002 the envelope's word
     """A message as JSON bytes; `body` is an instance of a tagged class of this package."""
     return _encoder.encode(
-        Message(id=id, type=tag_of(body), at=at, reply=reply, trace=trace, data=msgspec.Raw(_encoder.encode(body)))
+        Message(v=VERSION, id=id, type=tag_of(body), at=at, reply=reply, trace=trace, data=msgspec.Raw(_encoder.encode(body)))
     )
 
 
@@ -59,7 +59,7 @@ def open_envelope(payload: bytes) -> Message:
         raise Invalid(
             f"not a message: {error}; between services a message is an envelope with v, id, type, at and data"
         ) from error
-    if message.v != VERSION:
+    if message.v not in (0, VERSION):
         raise Invalid(f"message {message.id} has version {message.v}; this release reads version {VERSION}")
     return message
 

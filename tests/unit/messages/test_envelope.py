@@ -24,6 +24,7 @@ def test_a_message_says_what_it_is_and_where_its_answer_goes() -> None:
 
 def test_a_message_is_json_that_a_person_can_read() -> None:
     assert msgspec.json.decode(encode(CANCEL, id="m-1", at=AT)) == {
+        "v": 1,
         "id": "m-1",
         "type": "job.cancel",
         "at": "2026-03-01T12:00:00.000005Z",

@@ -149,6 +149,19 @@ async def test_after_a_flood_the_mark_stands_where_the_gap_is() -> None:
     assert broker.text.lstrip("a") == "\n[3 characters dropped]\nafter"
 
 
+async def test_an_outcome_does_not_wait_for_a_broker_that_is_away_and_the_tail_still_comes() -> None:
+    broker = Broker()
+    broker.open.clear()
+    output = _output(broker)
+    output.output("out", "the last words")
+    rest = await output.close(within_s=0.01)
+    assert rest is not None
+    assert broker.parts == []
+    broker.open.set()
+    await rest
+    assert broker.text == "the last words"
+
+
 async def test_a_task_that_says_nothing_sends_nothing() -> None:
     broker = Broker()
     await _output(broker).close()
