@@ -53,6 +53,12 @@ simulate *ARGS:
 e2e *ARGS:
     uv run pytest tests/e2e -n 3 --dist loadgroup {{ ARGS }}
 
+# what is too long for CI: a hundred thousand made-up expressions, and those that cost most
+[group('check')]
+soak COUNT="100000" SEED="1":
+    uv run python -m tests.property.expressions.fuzz {{ COUNT }} {{ SEED }}
+    uv run python -m tests.property.expressions.costly
+
 # all that CI runs, in its order
 [group('check')]
 check: lint types imports test

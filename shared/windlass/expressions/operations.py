@@ -248,7 +248,7 @@ def contains(frame: Frame, item: Value, whole: Value) -> bool:
 
 def hashable(key: Value) -> Value:
     """A key for a map that takes any; arrays and maps will not do."""
-    if isinstance(key, list | dict | KeyedMap | Struct | bytes | Function | Bound):
+    if type(key) not in (str, int) and isinstance(key, list | dict | KeyedMap | Struct | bytes | Function | Bound):
         raise RunError(f"runtime error: hash of unhashable type {name_of(key)}")
     return key
 

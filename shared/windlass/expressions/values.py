@@ -167,6 +167,15 @@ class GroupMap(KeyedMap):
 
     __slots__ = ()
 
+    def collect(self, key: Value, item: Value) -> None:
+        """Put an item at the end of its key's array."""
+        token = self._token(key)
+        kept = self._entries.get(token)
+        if kept is None:
+            self._entries[token] = (key, [item])
+        else:
+            kept[1].append(item)
+
 
 class Struct:
     """A value with a fixed set of members, made from a table. Subclasses are made by `types.struct`."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.property.expressions.costly import MEMORY_MIB, measure
 from windlass.expressions import QUICK, ExpressionError, Limits, StringMap, evaluate, render
 
 DOUBLING = "let a = repeat('x', 900000); let b = a + a; let c = b + b; let d = c + c; let e = d + d; let f = e + e; f + f"
@@ -49,6 +50,12 @@ def test_what_the_reference_allows_passes() -> None:
 )
 def test_what_would_cost_too_much_is_an_error_that_names_the_budget(source: str, budget: str) -> None:
     assert budget_of(source) == budget
+
+
+@pytest.mark.parametrize("name", ["groups again", "slices", "letters", "read numbers", "large patterns", "classes"])
+def test_what_costs_most_stays_within_its_memory(name: str) -> None:
+    _, memory, _ = measure(name)
+    assert memory < MEMORY_MIB
 
 
 def test_comparisons_within_comparisons_do_not_explode() -> None:

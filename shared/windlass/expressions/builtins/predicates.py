@@ -167,12 +167,7 @@ def group_by(frame: Frame, source: Value, body: Body, slots: Slots, cost: int) -
     for chunk in _chunks(frame, elements("groupBy", source), cost + 10):
         for item in chunk:
             frame[element] = item
-            key = hashable(body(frame))
-            group = groups.get(key, None)
-            if group is None:
-                group = []
-                groups.put(key, group)
-            group.append(item)
+            groups.collect(hashable(body(frame)), item)
     grow(frame, len(groups))
     return groups
 
