@@ -17,7 +17,6 @@ SERVICES = {
     "worker": "tasks in, processes and containers run, outcomes out",
     "webhooks": "events in, signed HTTP calls out",
 }
-NOT_BUILT = ("scheduler",)
 MODULES = {
     "up": ("windlass.local.up", "keep everything running on this machine, in the foreground"),
     "run": ("windlass.local.run", "run a job file to its end, starting what is missing"),
@@ -85,9 +84,6 @@ def _without_command(argv: Sequence[str]) -> int:
 def _dispatch(command: str, rest: Sequence[str], environ: Mapping[str, str]) -> int:
     module, summary = MODULES[command]
     parser = _Parser(prog=f"windlass {command}", description=summary[0].upper() + summary[1:] + ".")
-    if command in NOT_BUILT:
-        parser.parse_args([option for option in rest if option in ("-h", "--help")])
-        raise Misconfigured(f"the service `{command}` is not built yet; it comes with one of the next releases")
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,6 +1,7 @@
-"""Durations as people write them: Go's syntax, `1h30m`, `1.5s`, `300ms`."""
+"""Durations as people write them, in Go's syntax (`1h30m`, `1.5s`, `300ms`), and moments."""
 
 import re
+from datetime import UTC, datetime
 
 _UNITS = {
     "ns": 1,
@@ -19,6 +20,25 @@ _NANOSECONDS_MAX = 2**63 - 1
 
 class NotADuration(ValueError):
     """The text is none; the message is the one Go's users know."""
+
+
+class NotAMoment(ValueError):
+    """The text names no moment; the message says why."""
+
+
+def moment(text: str) -> datetime:
+    """A moment written as RFC 3339 has it, with its zone: `2026-03-01T12:00:00Z`, `2026-03-01T13:00:00+01:00`.
+
+    Raises:
+        NotAMoment: the text is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise NotAMoment(f"{text!r} has no zone")
+        return found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise error if isinstance(error, NotAMoment) else NotAMoment(f"{text[:_TEXT_MAX]!r} is no date and time") from error
 
 
 def nanoseconds(text: str) -> int:

@@ -110,6 +110,15 @@ def nats_tls(environ: Mapping[str, str]) -> Tls:
     return Tls(ca=lookup(environ, "NATS_CA"), cert=lookup(environ, "NATS_CERT"), key=lookup(environ, "NATS_KEY"))
 
 
+def postgres(environ: Mapping[str, str]) -> str:
+    """The connection string of the database.
+
+    Raises:
+        Misconfigured: it is not set.
+    """
+    return needed(environ, "POSTGRES_DSN", "the connection string of the database, postgresql://user:password@host/name")
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """What every service is told: who it is, where the servers are, how it logs and where it answers about its health."""
 

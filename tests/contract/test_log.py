@@ -38,18 +38,18 @@ from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import migrate, newest
 from windlass.eventlog.rows import ACTIVE
-from windlass.eventlog.state import JobWork, evolve
+from windlass.eventlog.state import JobWork, evolve, is_timed
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.envelope import tag_of
-from windlass.messages.events import JOB_EVENTS, TIMED, JobEvent, JobSubmitted
+from windlass.messages.events import JOB_EVENTS, JobEvent, JobSubmitted
 from windlass.messages.jobs import Job
 from windlass.messages.notices import LogPart
 
 SHARDS = 4
 SHARD = ids.shard_of(JOB, SHARDS)
 ROW = task_id()
-ONE = job(task("a", var="x"), output="{{ tasks.x }}")
+ONE = job(task("a", var="x", timeout="1m"), output="{{ tasks.x }}")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ class Writer:
                     data=msgspec.json.encode(event),
                     metadata=b"{}",
                     at=THEN,
-                    timed=tag in TIMED,
+                    timed=is_timed(work, event),
                     hooked=False,
                 )
             )
@@ -199,7 +199,7 @@ def test_a_batch_is_stored_with_events_rows_variables_and_counts(connection: psy
         (1, 1, "job.submitted", False),
         (2, 2, "job.started", False),
         (3, 3, "task.dispatched", False),
-        (4, 4, "task.started", True),
+        (4, 4, "task.started", False),
         (5, 5, "task.completed", True),
         (6, 6, "job.completed", False),
     ]

@@ -14,24 +14,29 @@ from windlass import ids
 from windlass.coordinator.job.decide import SKIPS_MAX, run_to_end
 from windlass.coordinator.job.outgoing import advance_due
 from windlass.errors import NotFound, Rejected
+from windlass.eventlog.follow import Recorded
 from windlass.eventlog.rows import ACTIVE, ENDED, TaskRow
-from windlass.eventlog.state import JobWork, evolve
+from windlass.eventlog.state import JobWork, evolve, is_timed
 from windlass.ids import TaskId, WorkerId
 from windlass.messages.commands import (
     AdvanceJob,
     CancelJob,
     ClaimTask,
     CompleteTask,
+    ExpireTask,
     FailTask,
     Fence,
     JobCommand,
     LoseTask,
+    QueueTask,
     ReportProgress,
+    StartJob,
 )
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import (
     JOB_EVENTS,
     JobEvent,
+    TaskDelayed,
     TaskDispatched,
     TaskRedelivered,
     TaskRefused,
@@ -39,6 +44,7 @@ from windlass.messages.events import (
     TaskStarted,
 )
 from windlass.messages.jobs import Job, Retry, Task
+from windlass.scheduler.timers import Kind, Timer, changes, command
 from windlass.settings import LOST_ATTEMPTS_MAX
 
 JOB_ENDS = {"job.completed", "job.failed", "job.cancelled"}
@@ -52,7 +58,8 @@ _tasks = st.builds(
     var=st.sampled_from(["", "x", "y"]),
     if_=st.sampled_from(["", "", "", "true", "false", "{{ tasks.x }}"]),
     env=st.sampled_from([{}, {}, {}, {"E": "{{ tasks.x }}"}]),
-    retry=st.sampled_from([None, None, Retry(limit=1), Retry(limit=3)]),
+    retry=st.sampled_from([None, None, Retry(limit=1), Retry(limit=3), Retry(limit=2, delay="3s")]),
+    timeout=st.sampled_from(["", "", "10s"]),
 )
 _row = st.sampled_from([0, 0, 0, 0, 0, SKIPS_MAX - 1, SKIPS_MAX, 2 * SKIPS_MAX + 1])
 
@@ -67,6 +74,8 @@ class Life(RuleBasedStateMachine):
         self.whole = JobWork()
         """The log folded from its beginning, never thrown away."""
         self.log: list[JobEvent] = []
+        self.timers: dict[str, Timer] = {}
+        """What the scheduler knows, who is told of the marked events alone."""
         self.said: list[JobCommand] = []
         self.definition = Job(name="j", tasks=())
 
@@ -75,11 +84,12 @@ class Life(RuleBasedStateMachine):
         tasks=st.lists(_tasks, min_size=0, max_size=4),
         row=_row,
         output=st.sampled_from(["", "done", "{{ tasks.y }}"]),
+        delay=st.sampled_from(["", "", "", "1m"]),
     )
-    def choose(self, is_first: bool, tasks: list[Task], row: int, output: str) -> None:
+    def choose(self, is_first: bool, tasks: list[Task], row: int, output: str, delay: str) -> None:
         skipped = (Task(name="s", run="true", if_="false"),) * row
-        first = (Task(name="first", run="true", var="x", retry=Retry(limit=2)),) * is_first
-        self.definition = Job(name="j", tasks=first + skipped + tuple(tasks), output=output)
+        first = (Task(name="first", run="true", var="x", retry=Retry(limit=2, delay="1s"), timeout="1m"),) * is_first
+        self.definition = Job(name="j", tasks=first + skipped + tuple(tasks), output=output, delay=delay)
         self.command(submit(self.definition))
 
     # -- what may come ----------------------------------------------------------------------------------------------
@@ -95,6 +105,32 @@ class Life(RuleBasedStateMachine):
     def advance(self, back: int) -> None:
         assert self.work.job is not None
         self.command(AdvanceJob(job=JOB, run=1, position=max(0, self.work.job.position - back)))
+
+    @precondition(lambda self: self.timers)
+    @rule()
+    def fire(self) -> None:
+        """The scheduler says what is due."""
+        for timer in list(self.timers.values()):
+            self.command(command(timer.kind, timer.job, timer.id, timer.number))
+
+    @precondition(lambda self: self.work.job is not None and self.whole.tasks)
+    @rule(data=st.data(), attempts=st.integers(-1, 1), runs=st.integers(0, 2))
+    def fire_out_of_turn(self, data: st.DataObject, attempts: int, runs: int) -> None:
+        """Timers of other attempts, other runs and rows that do not wait."""
+        row = data.draw(st.sampled_from(list(self.whole.tasks.values())))
+        timed = {timer.id: timer for timer in self.timers.values()}
+        for kind in (QueueTask, ExpireTask):
+            timer, attempt = timed.get(row.id), row.attempt + attempts
+            if timer is None or timer.number != attempt:
+                before = len(self.log)
+                if row.state in ("PENDING", "RUNNING") and attempts == 0:
+                    continue  # a deadline that it does not have: nobody says that
+                self.command(kind(job=JOB, task=row.id, attempt=attempt))
+                assert len(self.log) == before
+        if not any(timer.kind is Kind.START for timer in self.timers.values()):
+            before = len(self.log)
+            self.command(StartJob(job=JOB, run=runs))
+            assert len(self.log) == before
 
     @precondition(lambda self: self.in_state("SCHEDULED"))
     @rule(worker=st.sampled_from(WORKERS))
@@ -161,6 +197,11 @@ class Life(RuleBasedStateMachine):
         fresh.tasks = {row.id: row for row in self.whole.tasks.values() if row.state in ACTIVE}
         self.work = msgspec_copy(fresh)
 
+    def fire_waits(self) -> None:
+        for timer in list(self.timers.values()):
+            if timer.kind is not Kind.DEADLINE:
+                self.command(command(timer.kind, timer.job, timer.id, timer.number))
+
     # -- how it is decided ------------------------------------------------------------------------------------------
 
     def in_state(self, state: str) -> list[TaskRow]:
@@ -186,9 +227,19 @@ class Life(RuleBasedStateMachine):
             granted = [event for event in self.log if isinstance(event, TaskStarted) and event.task == command.task]
             assert (granted[-1].attempt, granted[-1].worker) == (command.attempt, command.worker)
         for event in events:
-            self.log.append(JOB_EVENTS.decode(tag_of(event), msgspec.json.encode(event)))
+            data = msgspec.json.encode(event).decode()
+            self.log.append(JOB_EVENTS.decode(tag_of(event), data))
             evolve(self.whole, self.log[-1])
+            if is_timed(self.work, event):
+                self.follow(Recorded(0x2A % 16, len(self.log), JOB, len(self.log), "job", tag_of(event), data, "{}", self.now))
         self.decide_again(command)
+
+    def follow(self, event: Recorded) -> None:
+        for row, timer in changes([event]).items():
+            if timer is None:
+                self.timers.pop(row, None)
+            else:
+                self.timers[row] = timer
 
     def decide_again(self, command: JobCommand) -> None:
         """Deciding twice adds nothing."""
@@ -206,6 +257,19 @@ class Life(RuleBasedStateMachine):
         for row in self.work.tasks.values():
             assert row == self.whole.tasks[row.id]
         assert {row.id for row in self.work.active()} == {row.id for row in self.whole.active()}
+
+    @invariant()
+    def what_waits_for_time_has_a_timer_and_nothing_else_has(self) -> None:
+        job = self.work.job
+        waiting: dict[str, tuple[Kind, int]] = {}
+        if job is not None and job.state == "PENDING":
+            waiting[job.id] = (Kind.START, job.run + 1)
+        for row in self.work.active():
+            if row.state == "PENDING":
+                waiting[row.id] = (Kind.RETRY, row.attempt)
+            elif row.state == "RUNNING" and row.definition.timeout:
+                waiting[row.id] = (Kind.DEADLINE, row.attempt)
+        assert {row: (timer.kind, timer.number) for row, timer in self.timers.items()} == waiting
 
     @invariant()
     def versions_have_no_gap(self) -> None:
@@ -236,7 +300,7 @@ class Life(RuleBasedStateMachine):
         made, lost = Counter[str](), Counter[TaskId]()
         for event in self.log:
             match event:
-                case TaskDispatched():
+                case TaskDispatched() | TaskDelayed():
                     keys[event.task] = event.key
                     made[event.key] += 1
                     assert event.attempt == attempts.get(event.key, 0) + 1
@@ -257,7 +321,7 @@ class Life(RuleBasedStateMachine):
     def somebody_is_waited_for_until_it_ends(self) -> None:
         job = self.work.job
         if job is not None and job.state not in ENDED:
-            assert len(self.work.active()) == 1 or advance_due(self.work, job)
+            assert len(self.work.active()) == 1 or job.state == "PENDING" or advance_due(self.work, job)
             assert all(row.position == job.position for row in self.work.active())
 
     @invariant()
@@ -278,6 +342,7 @@ class Life(RuleBasedStateMachine):
         for _ in range(4 * len(self.definition.tasks) + 4):
             if self.work.job.state in ENDED:
                 break
+            self.fire_waits()
             if not self.work.active():
                 self.command(AdvanceJob(job=JOB, run=1, position=self.work.job.position))
             if self.in_state("SCHEDULED"):

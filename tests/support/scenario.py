@@ -13,19 +13,32 @@ from windlass.coordinator.job.decide import run_to_end
 from windlass.errors import Invalid, WindlassError
 from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, TaskId, WorkerId
-from windlass.messages.commands import ClaimTask, CompleteTask, FailTask, JobCommand, LoseTask, ReportProgress, SubmitJob
+from windlass.messages.commands import (
+    ClaimTask,
+    CompleteTask,
+    ExpireTask,
+    FailTask,
+    JobCommand,
+    LoseTask,
+    QueueTask,
+    ReportProgress,
+    SubmitJob,
+)
 from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
+    JobDelayed,
     JobEvent,
     JobFailed,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
     TaskCompleted,
+    TaskDelayed,
     TaskDispatched,
     TaskFailed,
     TaskProgressed,
+    TaskQueued,
     TaskRedelivered,
     TaskRefused,
     TaskSkipped,
@@ -96,6 +109,24 @@ def dispatched(definition: Task, position: int = 1, attempt: int = 1, at: dateti
     )
 
 
+def job_delayed(until: datetime, at: datetime = THEN) -> JobDelayed:
+    """The job waits for its start."""
+    return JobDelayed(run=1, until=until, at=at)
+
+
+def delayed(
+    definition: Task, until: datetime, position: int = 1, attempt: int = 2, at: datetime = THEN, **fields: Any
+) -> TaskDelayed:
+    """A row waits for its time."""
+    row = dispatched(definition, position, attempt, at, **fields)
+    return TaskDelayed(**msgspec.structs.asdict(row), until=until)
+
+
+def task_queued(row: TaskId, attempt: int = 2, at: datetime = THEN) -> TaskQueued:
+    """Its time has come."""
+    return TaskQueued(task=row, attempt=attempt, at=at)
+
+
 def skipped(definition: Task, position: int = 1, at: datetime = THEN) -> TaskSkipped:
     """A row ended at once."""
     return TaskSkipped(task=task_id(position, 1, at), key=str(position), run=1, position=position, definition=definition, at=at)
@@ -108,9 +139,11 @@ def refused(definition: Task, error: str, position: int = 1, at: datetime = THEN
     )
 
 
-def started(row: TaskId, attempt: int = 1, worker: WorkerId = W1, at: datetime = THEN) -> TaskStarted:
+def started(
+    row: TaskId, attempt: int = 1, worker: WorkerId = W1, at: datetime = THEN, deadline: datetime | None = None
+) -> TaskStarted:
     """A worker was granted an attempt."""
-    return TaskStarted(task=row, attempt=attempt, worker=worker, at=at)
+    return TaskStarted(task=row, attempt=attempt, worker=worker, at=at, deadline=deadline)
 
 
 def progressed(row: TaskId, progress: float, job_progress: float, attempt: int = 1, at: datetime = THEN) -> TaskProgressed:
@@ -200,6 +233,16 @@ def fail(
 def lose(row: TaskId, attempt: int = 1, worker: WorkerId = W1, run: int = 1) -> LoseTask:
     """The worker's lease has run out."""
     return LoseTask(**_fence(row, attempt, worker, run))
+
+
+def queue(row: TaskId, attempt: int = 2) -> QueueTask:
+    """The pause before a retry is over."""
+    return QueueTask(job=JOB, task=row, attempt=attempt)
+
+
+def expire(row: TaskId, attempt: int = 1) -> ExpireTask:
+    """The deadline has passed."""
+    return ExpireTask(job=JOB, task=row, attempt=attempt)
 
 
 # -- the sentence itself --------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
-"""Durations, as Go reads them."""
+"""Durations, as Go reads them, and moments."""
+
+from datetime import UTC, datetime
 
 import pytest
 
-from windlass.durations import NotADuration, nanoseconds, seconds
+from windlass.durations import NotADuration, NotAMoment, moment, nanoseconds, seconds
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,15 @@ def test_a_long_text_is_refused_and_not_echoed() -> None:
 
 def test_seconds_may_be_fractions() -> None:
     assert seconds("1.5s") == 1.5
+
+
+@pytest.mark.parametrize("text", ["2026-03-01T12:00:00Z", "2026-03-01T13:30:00+01:30", "2026-03-01 12:00:00.000000Z"])
+def test_a_moment_has_a_zone(text: str) -> None:
+    assert moment(text) == datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert moment(text).tzinfo is UTC
+
+
+@pytest.mark.parametrize("text", ["", "2026-03-01", "2026-03-01T12:00:00", "12:00Z", "in 5 minutes", "9999-12-31T23:00:00-05:00"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(NotAMoment):
+        moment(text)

@@ -27,7 +27,7 @@ from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.rows import ACTIVE, ENDED
-from windlass.eventlog.state import JobWork, evolve
+from windlass.eventlog.state import JobWork, evolve, is_timed
 from windlass.ids import JobId, TaskId, is_id, issued_of, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,
@@ -36,17 +36,20 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    ExpireTask,
     FailTask,
     Fence,
     GrantTask,
     JobCommand,
     LoseTask,
+    QueueTask,
     RefuseTask,
     ReportProgress,
+    StartJob,
     SubmitJob,
 )
 from windlass.messages.envelope import Message, encode, open_envelope, tag_of
-from windlass.messages.events import TIMED, JobEvent
+from windlass.messages.events import JobEvent
 from windlass.messages.notices import HeadMoved, StreamChanged
 from windlass.settings import Times
 
@@ -75,7 +78,7 @@ _encode = msgspec.json.Encoder().encode
 
 SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
     "jobs": (SubmitJob, CancelJob),
-    "pending": (AdvanceJob,),
+    "pending": (AdvanceJob, StartJob, QueueTask, ExpireTask),
     "started": (ClaimTask,),
     "progress": (ReportProgress,),
     "completed": (CompleteTask,),
@@ -404,8 +407,8 @@ class Coordinator:
         shard = shard_of(item.job, self._shards)
         metadata = _encode({"message": item.message.id} if item.message else {})
         tags = draft.tags.setdefault(item.job, [])
-        job = self._cache[item.job].job
-        hooked = job is not None and job.definition.is_hooked
+        work = self._cache[item.job]
+        hooked = work.job is not None and work.job.definition.is_hooked
         for event in events:
             version += 1
             heads[shard] += 1
@@ -422,7 +425,7 @@ class Coordinator:
                     data=_encode(event),
                     metadata=metadata,
                     at=draft.now,
-                    timed=tag in TIMED,
+                    timed=is_timed(work, event),
                     hooked=hooked,
                 )
             )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from windlass.settings import Node, needed, node
+from windlass.settings import Node, node, postgres
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +20,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Misconfigured: one is missing or wrong.
         """
-        return cls(
-            node=node(environ, "coordinator", http, log_format),
-            postgres=needed(
-                environ, "POSTGRES_DSN", "the connection string of the database, postgresql://user:password@host/name"
-            ),
-        )
+        return cls(node=node(environ, "coordinator", http, log_format), postgres=postgres(environ))

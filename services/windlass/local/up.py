@@ -64,6 +64,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
         help="served by each worker (default: default, twice the cores)",
     )
     parser.add_argument("--coordinators", type=_count, default=1, metavar="N", help="how many (default: 1)")
+    parser.add_argument("--schedulers", type=_count, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument("--log-format", choices=("console", "json"), help="of the merged log on stderr (default: console)")
     parser.add_argument("--while-used", action="store_true", help=argparse.SUPPRESS)  # how `windlass run` starts it
@@ -121,7 +122,7 @@ class Stack:
         self.url = f"http://{host}:{self._api.number}"
         names = ["gateway-1", *(f"coordinator-{i + 1}" for i in range(args.coordinators))]
         names += [f"worker-{i + 1}" for i in range(args.workers)]
-        names.append("webhooks-1")
+        names += [*(f"scheduler-{i + 1}" for i in range(args.schedulers)), "webhooks-1"]
         self._instances = names
         self._ports = self._choose_ports(["nats", "postgres", *names])
         major = Postgres.major_of(data)
@@ -199,7 +200,7 @@ class Stack:
         found = [self._part("gateway", "gateway-1", ["--port", str(self._api.number)])]
         for instance in self._instances:
             service = instance.rpartition("-")[0]
-            if service in ("coordinator", "webhooks"):
+            if service in ("coordinator", "scheduler", "webhooks"):
                 found.append(self._part(service, instance, []))
             elif service == "worker":
                 found.append(self._part(service, instance, self._worker_options(instance)))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from windlass.errors import Misconfigured
-from windlass.settings import Node, is_on, lookup, needed, node
+from windlass.settings import Node, is_on, lookup, node, postgres
 from windlass.webhooks.signing import keys
 
 ATTEMPTS = 5
@@ -35,9 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise Misconfigured(f"WINDLASS_WEBHOOKS_ATTEMPTS is {attempts!r}; it is a number from 1 to {ATTEMPTS_MAX}")
         return cls(
             node=node(environ, "webhooks", http, log_format),
-            postgres=needed(
-                environ, "POSTGRES_DSN", "the connection string of the database, postgresql://user:password@host/name"
-            ),
+            postgres=postgres(environ),
             allow_private=is_on(lookup(environ, "WEBHOOKS_ALLOW_PRIVATE")),
             keys=keys(lookup(environ, "WEBHOOKS_SECRET")),
             attempts_max=int(attempts),

@@ -47,9 +47,10 @@ LATER: dict[type[msgspec.Struct], frozenset[str]] = {
             "subjob",
         }
     ),
-    Retry: frozenset({"initialDelay", "scalingFactor"}),
 }
 """Fields of the language that nothing carries out yet: refused by name, never accepted and ignored."""
+ALIASES: dict[type[msgspec.Struct], dict[str, str]] = {Retry: {"initialDelay": "delay"}}
+"""Names that fields had in earlier years, with what they are called now."""
 
 
 class TooLarge(Invalid):
@@ -177,6 +178,7 @@ class _Filler:
 
     def _attributes(self, kind: type[msgspec.Struct], node: Node, path: str, extra: dict[str, Any]) -> dict[str, Any]:
         known = {**_fields_of(kind), **{name: (name, hint) for name, hint in extra.items()}}
+        known |= {former: known[name] for former, name in ALIASES.get(kind, {}).items()}
         found: dict[str, Any] = {}
         if node.pairs is None:
             self._mismatch(node, path.rstrip(".") or "the document", kind.__name__, "a mapping of fields")
@@ -186,6 +188,8 @@ class _Filler:
             if name is not None:
                 attribute, hint = known[name]
                 value = self._value(hint, pair.value, place)
+                if attribute in found:
+                    self._wrong.append(f"{place}: is given twice, under another name; remove one")
                 if value is not None:
                     found[attribute] = value
             elif (later := self._known(key, LATER.get(kind, frozenset()))) is not None:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from windlass import expressions, urls
 from windlass.documents.tree import refused
-from windlass.durations import NotADuration, nanoseconds
+from windlass.durations import NotADuration, NotAMoment, moment, nanoseconds
 from windlass.errors import Invalid
 from windlass.expressions import ExpressionError
-from windlass.messages.jobs import Job, Task, Wait, Webhook
+from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 from windlass.subjects import check_queue
 
 NAME_MAX = 256
@@ -16,6 +16,8 @@ IMAGE_MAX = 256
 VAR_MAX = 64
 PRIORITY_MAX = 9
 RETRY_LIMIT_MAX = 10
+RETRY_DELAY_MAX_NS = 5 * 60 * 10**9
+RETRY_FACTOR_MAX = 10
 WEBHOOKS_MAX = 100
 """Of one job: each event of it may be sent to all of them."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
@@ -52,6 +54,7 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
         lines.append(_line("Job.Webhooks", "max", f"there are {len(job.webhooks)}; {WEBHOOKS_MAX} are allowed"))
     for index, webhook in enumerate(job.webhooks):
         _check_webhook(webhook, index, lines)
+    _check_start(job, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)))
     _check_expression(job.output, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)), "Output")
     for index, task in enumerate(job.tasks):
         _check_task(task, index, lines)
@@ -98,7 +101,7 @@ def _check_task(task: Task, index: int, lines: list[str]) -> None:
     elif task.priority > PRIORITY_MAX:
         refuse("Priority", "max", f"{task.priority} is above {PRIORITY_MAX}; priorities are 0–{PRIORITY_MAX}")
     if task.retry is not None:
-        _check_retry(task.retry.limit, refuse)
+        _check_retry(task.retry, refuse)
     if task.timeout:
         try:
             nanoseconds(task.timeout)
@@ -145,11 +148,42 @@ def _check_image(image: str, refuse: Refuse) -> None:
         refuse("Image", "image", f"{image!r} is no name of an image; write one such as alpine:3.20")
 
 
-def _check_retry(limit: int, refuse: Refuse) -> None:
+def _check_retry(retry: Retry, refuse: Refuse) -> None:
     remedy = f"a task is retried 1–{RETRY_LIMIT_MAX} times"
-    if limit == 0:
+    if retry.limit == 0:
         refuse("Retry.Limit", "required", remedy)
-    elif limit < 0:
+    elif retry.limit < 0:
         refuse("Retry.Limit", "min", remedy)
-    elif limit > RETRY_LIMIT_MAX:
+    elif retry.limit > RETRY_LIMIT_MAX:
         refuse("Retry.Limit", "max", remedy)
+    if retry.delay:
+        _check_delay(retry.delay, "Retry.Delay", RETRY_DELAY_MAX_NS, "the pause before the first retry is 5m at most", refuse)
+    remedy = f"each pause is 1–{RETRY_FACTOR_MAX} times the one before"
+    if retry.scaling_factor < 0:
+        refuse("Retry.ScalingFactor", "min", remedy)
+    elif retry.scaling_factor > RETRY_FACTOR_MAX:
+        refuse("Retry.ScalingFactor", "max", remedy)
+
+
+def _check_delay(text: str, field: str, most_ns: int | None, limit: str, refuse: Refuse) -> None:
+    try:
+        delay_ns = nanoseconds(text)
+    except NotADuration as error:
+        refuse(field, "duration", f"{error}; write one such as 1h30m or 10s")
+        return
+    if delay_ns < 0:
+        refuse(field, "min", f"{text} is in the past; nothing waits for less than no time")
+    elif most_ns is not None and delay_ns > most_ns:
+        refuse(field, "max", limit)
+
+
+def _check_start(job: Job, refuse: Refuse) -> None:
+    if job.delay and job.run_at:
+        refuse("RunAt", "delayorrunat", "a job waits for a delay or until runAt; remove one of them")
+    if job.delay:
+        _check_delay(job.delay, "Delay", None, "", refuse)
+    if job.run_at:
+        try:
+            moment(job.run_at)
+        except NotAMoment as error:
+            refuse("RunAt", "datetime", f"{error}; write one such as 2026-03-01T12:00:00Z")

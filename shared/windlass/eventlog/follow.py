@@ -94,6 +94,8 @@ class Follower:
         """Shards whose next events cannot be projected, and why: a person has to look."""
         self.passed: Callable[[], None] = lambda: None
         """Called after each look at the log, when what it found is committed."""
+        self.level: dict[int, float] = {}
+        """When each shard was last followed to its head, by the monotonic clock: what is read later happened later."""
 
     def ring(self, shard: int) -> None:
         """The log of a shard has something new."""
@@ -154,8 +156,8 @@ class Follower:
             return self._follow_each(connection, sound)
 
     def _begin(self, connection: psycopg.Connection) -> None:
-        self.held.clear()
-        self.stuck.clear()
+        for known in (self.held, self.stuck, self.level):
+            known.clear()
         row = connection.execute("SELECT hashtext(current_schema() || '.' || %s) & 2147483647", (self._cursors,)).fetchone()
         assert row is not None
         self._class = row[0]
@@ -176,6 +178,7 @@ class Follower:
             connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (self._class, shard))
             self.held.discard(shard)
             self.stuck.pop(shard, None)
+            self.level.pop(shard, None)
         for shard in range(self._shards):
             if len(self.held) < share and shard not in taken:
                 row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (self._class, shard)).fetchone()
@@ -186,10 +189,12 @@ class Follower:
 
     def _follow(self, connection: psycopg.Connection, shards: Collection[int]) -> bool:
         """Project the next events of some shards and move their cursors; whether there are more."""
+        began_at = self._clock.monotonic()
         with connection.transaction():
             news = connection.execute(self._news, {"shards": list(shards)}).fetchall()
             BEHIND.labels(self._cursors).set(sum(head - seen for _, seen, head in news))
             if not news:
+                self.level.update(dict.fromkeys(shards, began_at))
                 return False
             numbers, seen, heads = (list(column) for column in zip(*news, strict=True))
             most, size = max(1, self._page_max // len(news)), max(1, PAGE_SIZE // len(news))
@@ -202,7 +207,9 @@ class Follower:
             if moved.rowcount != len(numbers):
                 raise Unavailable(f"somebody else moved {self._cursors}")
         FOLLOWED.labels(self._cursors).inc(len(events))
-        return [reached[number] for number in numbers] != heads
+        behind = {number for number, head in zip(numbers, heads, strict=True) if reached[number] < head}
+        self.level.update(dict.fromkeys(set(shards) - behind, began_at))
+        return bool(behind)
 
     def _follow_each(self, connection: psycopg.Connection, shards: Collection[int]) -> bool:
         """The same, shard by shard; one that cannot be projected is left where it is until a person has looked."""

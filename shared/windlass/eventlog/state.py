@@ -12,15 +12,18 @@ from windlass.ids import TaskId
 from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
+    JobDelayed,
     JobEvent,
     JobFailed,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
     TaskCompleted,
+    TaskDelayed,
     TaskDispatched,
     TaskFailed,
     TaskProgressed,
+    TaskQueued,
     TaskRedelivered,
     TaskRefused,
     TaskSkipped,
@@ -40,7 +43,7 @@ class JobWork:
     set_variables: dict[str, str] = field(default_factory=dict)
     """Variables that were set since the last commit."""
     to_stop: set[TaskId] = field(default_factory=set)
-    """Tasks that a worker ran when they were cancelled, since the last commit."""
+    """Tasks that a worker still runs though they have ended, since the last commit."""
 
     def active(self) -> list[TaskRow]:
         """The task rows that can still change."""
@@ -62,7 +65,7 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         return
     job.version += 1
     match event:
-        case JobSubmitted():
+        case JobSubmitted() | JobDelayed():
             pass
         case JobStarted():
             job.run, job.state, job.started_at, job.position = event.run, "SCHEDULED", event.at, 1
@@ -70,6 +73,13 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             row = _row(job, event, "SCHEDULED", event.attempt)
             row.retries, row.queue, row.scheduled_at = event.retries, event.queue, event.at
             _add(work, row)
+        case TaskDelayed():
+            row = _row(job, event, "PENDING", event.attempt)
+            row.retries, row.queue = event.retries, event.queue
+            _add(work, row)
+        case TaskQueued():
+            task = _touch(work, event.task)
+            task.state, task.scheduled_at = "SCHEDULED", event.at
         case TaskSkipped():
             row = _row(job, event, "SKIPPED")
             row.scheduled_at = row.started_at = row.completed_at = event.at
@@ -95,6 +105,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case TaskFailed():
             task = _touch(work, event.task)
             task.state, task.failed_at, task.error = "FAILED", event.at, event.error
+            if event.reason == "deadline":
+                work.to_stop.add(task.id)
         case TaskRedelivered():
             task = _touch(work, event.task)
             task.state, task.attempt, task.scheduled_at = "SCHEDULED", event.attempt, event.at
@@ -116,7 +128,22 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             assert_never(event)
 
 
-def _row(job: JobRow, event: TaskDispatched | TaskSkipped | TaskRefused, state: str, attempt: int = 1) -> TaskRow:
+def is_timed(work: JobWork, event: JobEvent) -> bool:
+    """Whether an event, once folded, has set or ended a timer; most jobs have none, and cost whoever follows timers nothing."""
+    match event:
+        case JobDelayed() | TaskDelayed() | TaskQueued():
+            return True
+        case JobStarted() | JobCancelled():
+            return work.job is not None and work.job.definition.is_delayed
+        case TaskStarted():
+            return event.deadline is not None
+        case TaskCompleted() | TaskFailed() | TaskRedelivered() | TaskCancelled():
+            return work.tasks[event.task].definition.is_timed
+        case _:
+            return False
+
+
+def _row(job: JobRow, event: TaskDispatched | TaskDelayed | TaskSkipped | TaskRefused, state: str, attempt: int = 1) -> TaskRow:
     """The row that an event brings into being."""
     return TaskRow(
         id=event.task,

@@ -82,11 +82,46 @@ class LoseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """The lease of the worker that ran it has run out (said by the coordinator itself)."""
 
 
+class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):
+    """The time has come at which a delayed job begins its run `run`."""
+
+    job: JobId
+    run: int
+
+
+class Due(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose time has come: one attempt of one task. (A task belongs to one run, and here no worker speaks.)"""
+
+    job: JobId
+    task: TaskId
+    attempt: int
+
+
+class QueueTask(Due, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.queue"):
+    """The pause before a delayed task is over: put it in its queue."""
+
+
+class ExpireTask(Due, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.expire"):
+    """The deadline of a running task has passed: end it, whatever its worker does."""
+
+
 Report = ClaimTask | ReportProgress | CompleteTask | FailTask
-JobCommand = SubmitJob | CancelJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask
+Timer = StartJob | QueueTask | ExpireTask
+"""What the scheduler says when a timer has fired. Said late, twice or in vain it changes nothing."""
+JobCommand = SubmitJob | CancelJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask | Timer
 
 JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
-    SubmitJob, CancelJob, AdvanceJob, ClaimTask, ReportProgress, CompleteTask, FailTask, LoseTask
+    SubmitJob,
+    CancelJob,
+    AdvanceJob,
+    ClaimTask,
+    ReportProgress,
+    CompleteTask,
+    FailTask,
+    LoseTask,
+    StartJob,
+    QueueTask,
+    ExpireTask,
 )
 
 

@@ -1,8 +1,8 @@
 """Events of a job's stream: facts, in the past tense, kept for ever.
 
 Each carries what was decided, so that nobody recomputes it. An event gains fields with defaults only; a change of meaning
-is a new event. `TIMED` events set, move or end a timer; that is stored beside the event at append, and so is whether the job has
-webhooks that want to hear of it (`Job.is_hooked`), each with an index of its own.
+is a new event. `TIMED` events may set or end a timer; whether one does (`eventlog.state.is_timed`) is stored beside it at append,
+and so is whether the job has webhooks that want to hear of it (`Job.is_hooked`), each with an index of its own.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,14 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     at: datetime
     key: str | None = None
     digest: str | None = None
+
+
+class JobDelayed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.delayed"):
+    """The job waits: its run `run` begins at `until`."""
+
+    run: int
+    until: datetime
+    at: datetime
 
 
 class JobStarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.started"):
@@ -51,6 +59,29 @@ class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     retries: int = 0
 
 
+class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.delayed"):
+    """A task row came to be and waits until its time has come: a retry after a pause. Fields as in `task.dispatched`."""
+
+    task: TaskId
+    key: str
+    run: int
+    position: int
+    attempt: int
+    queue: str
+    definition: Task
+    until: datetime
+    at: datetime
+    retries: int = 0
+
+
+class TaskQueued(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.queued"):
+    """The time of a delayed task has come: it waits in its queue."""
+
+    task: TaskId
+    attempt: int
+    at: datetime
+
+
 class TaskSkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.skipped"):
     """A task row came to be and ended at once: its `if` said `false`."""
 
@@ -74,13 +105,14 @@ class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     at: datetime
 
 
-class TaskStarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.started"):
-    """A worker was granted an attempt."""
+class TaskStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.started"):
+    """A worker was granted an attempt. If it has not ended by `deadline`, it is ended whatever its worker does."""
 
     task: TaskId
     attempt: int
     worker: WorkerId
     at: datetime
+    deadline: datetime | None = None
 
 
 class TaskProgressed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.progressed"):
@@ -103,7 +135,10 @@ class TaskCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.failed"):
-    """An attempt ended badly and its row with it; a retry is a row of its own."""
+    """An attempt ended badly and its row with it; a retry is a row of its own.
+
+    `reason` is that of the report, or `deadline`: its worker had not ended it in time, and is told to.
+    """
 
     task: TaskId
     attempt: int
@@ -154,8 +189,11 @@ class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
 
 JobEvent = (
     JobSubmitted
+    | JobDelayed
     | JobStarted
     | TaskDispatched
+    | TaskDelayed
+    | TaskQueued
     | TaskSkipped
     | TaskRefused
     | TaskStarted
@@ -171,8 +209,11 @@ JobEvent = (
 
 JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
     JobSubmitted,
+    JobDelayed,
     JobStarted,
     TaskDispatched,
+    TaskDelayed,
+    TaskQueued,
     TaskSkipped,
     TaskRefused,
     TaskStarted,
@@ -187,9 +228,23 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
 )
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
-TIMED = frozenset(tag_of(kind) for kind in (TaskStarted, TaskRedelivered, TaskCompleted, TaskFailed, TaskCancelled))
+TIMED = frozenset(
+    tag_of(kind)
+    for kind in (
+        JobDelayed,
+        JobStarted,
+        JobCancelled,
+        TaskDelayed,
+        TaskQueued,
+        TaskStarted,
+        TaskRedelivered,
+        TaskCompleted,
+        TaskFailed,
+        TaskCancelled,
+    )
+)
 
-SINCE: Mapping[str, int] = {}
+SINCE: Mapping[str, int] = {tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)}
 """The format with which each type of event came that the first release did not write."""
 
 

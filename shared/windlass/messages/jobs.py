@@ -8,9 +8,20 @@ import msgspec
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """How often a failed task is tried again: `limit` more times, 1–10."""
+    """How often a failed task is tried again, and after which pause.
+
+    `limit` more times, 1–10: at once, or with `delay` (a Go duration) after `delay × scalingFactor^(k-1)` before the k-th time.
+    Only one of the two need be given: the other is 1 s or 2 (`scaling_factor` 0 is absent).
+    """
 
     limit: int
+    delay: str = ""
+    scaling_factor: int = 0
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether a failed task waits before it is tried again."""
+        return bool(self.delay or self.scaling_factor)
 
 
 class Wait(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -36,6 +47,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     retry: Retry | None = None
     tags: tuple[str, ...] = ()
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether its rows may have timers."""
+        return bool(self.timeout) or (self.retry is not None and self.retry.is_delayed)
+
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Whom to tell by HTTP what happens to a job: `url` gets a POST for each `event`, if the expression `if_` says true.
@@ -55,7 +71,10 @@ HOOK_EVENTS = frozenset({JOB_STATE, JOB_PROGRESS, TASK_STATE, TASK_PROGRESS})
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """A job as it is submitted: tasks in order, `inputs` for their templates, `output` the template of its result."""
+    """A job as it is submitted: tasks in order, `inputs` for their templates, `output` the template of its result.
+
+    It starts at once, or `delay` (a Go duration) after it was accepted, or at `run_at` (RFC 3339); one of the two at most.
+    """
 
     name: str
     description: str = ""
@@ -63,7 +82,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     inputs: dict[str, str] = {}
     output: str = ""
     webhooks: tuple[Webhook, ...] = ()
+    delay: str = ""
+    run_at: str = ""
     tasks: tuple[Task, ...]
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether it may have to wait for its start."""
+        return bool(self.delay or self.run_at)
 
     @property
     def is_hooked(self) -> bool:

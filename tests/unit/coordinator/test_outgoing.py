@@ -14,10 +14,13 @@ from tests.support.scenario import (
     cancelled,
     completed,
     dispatched,
+    expire,
+    fail,
     failed,
     given,
     job,
     job_completed,
+    queue,
     queued,
     running,
     skipped,
@@ -93,6 +96,34 @@ def test_a_cancelled_task_that_runs_is_stopped_and_waited_for() -> None:
     assert _said(outcome.work) == [(f"x-{W1}", StopTask(**FENCE, worker=W1))]
     row = outcome.work.tasks[ROW]
     assert (row.stopping, row.drive_at) == (W1, SOON)
+
+
+def test_a_task_past_its_deadline_is_stopped_and_waited_for() -> None:
+    """What is said to its worker is not said to the worker that only reports a failure."""
+    outcome = given(*running(job(task(timeout="1s")))).when(expire(ROW))
+    assert _said(outcome.work) == [(f"x-{W1}", StopTask(**FENCE, worker=W1))]
+    row = outcome.work.tasks[ROW]
+    assert (row.state, row.stopping, row.drive_at) == ("FAILED", W1, SOON)
+    assert _again(outcome.work) == [(f"x-{W1}", StopTask(**FENCE, worker=W1))]
+    assert _said(given(*running(job())).when(fail(ROW, reason="timeout")).work) == []
+
+
+def test_a_task_that_waits_for_its_time_is_in_no_queue_until_then() -> None:
+    patient = job(task(retry=Retry(limit=1, delay="1s")))
+    outcome = given(*running(patient)).when(fail(ROW))
+    assert _said(outcome.work) == []
+    retry = task_id(1, 2, NOW)
+    assert outcome.work.tasks[retry].drive_at is None
+    waiting = given(*running(patient), *outcome.events).when(queue(retry)).work
+    assert [subject for subject, _ in _said(waiting)] == [f"queues.default.0.{retry}.2"]
+    assert waiting.tasks[retry].drive_at == SOON
+
+
+def test_a_job_that_waits_for_its_start_asks_itself_for_nothing() -> None:
+    work = given().when(submit(job(delay="1m"))).work
+    assert _said(work) == []
+    assert work.job is not None
+    assert work.job.drive_at is None
 
 
 def test_a_cancelled_task_that_waits_in_its_queue_is_not_stopped() -> None:

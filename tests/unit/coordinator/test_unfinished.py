@@ -5,8 +5,9 @@ import pytest
 from tests.support import scenario as s
 from windlass.coordinator.job.decide import refusing, run_to_end
 from windlass.errors import Corrupt, Rejected
-from windlass.eventlog.state import evolve
+from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.commands import CancelJob
+from windlass.messages.jobs import Retry
 
 
 def test_a_command_that_begins_with_such_an_event_is_refused_and_changes_nothing() -> None:
@@ -21,6 +22,15 @@ def test_a_rule_that_comes_to_such_an_event_later_has_to_ask_before() -> None:
     work = s.given(*s.queued(s.job())).work
     with pytest.raises(Corrupt):
         run_to_end(CancelJob(job=s.JOB), work, s.NOW, s.render, refusing(frozenset({"job.cancelled"}), evolve))
+
+
+def test_a_job_that_may_come_to_such_an_event_is_refused_at_its_submission() -> None:
+    patient = s.job(s.task(), s.task(retry=Retry(limit=1, delay="1s")))
+    for definition, tag in [(s.job(delay="1m"), "job.delayed"), (patient, "task.delayed"), (patient, "task.queued")]:
+        work = JobWork()
+        with pytest.raises(Rejected, match=tag):
+            run_to_end(s.submit(definition), work, s.NOW, s.render, refusing(frozenset({tag}), evolve))
+        assert work == JobWork()
 
 
 def test_everything_else_is_folded() -> None:

@@ -115,8 +115,19 @@ def test_a_field_of_a_job_that_is_not_built_is_refused_by_name(field: str) -> No
     assert refusal({**job(), field: {}}) == f"{field} is not built yet; remove it"
 
 
-def test_delays_of_retries_are_not_built() -> None:
-    assert refusal(job(retry={"limit": 1, "initialDelay": "1s"})) == "tasks[0].retry.initialDelay is not built yet; remove it"
+def test_the_pause_before_a_retry_has_a_former_name() -> None:
+    retry = Retry(limit=2, delay="3s", scaling_factor=4)
+    for name in ("delay", "initialDelay", "InitialDelay"):
+        body = json.dumps(job(retry={"limit": 2, name: "3s", "scalingFactor": 4})).encode()
+        assert read_job(body).job.tasks[0].retry == retry
+    both = job(retry={"limit": 2, "delay": "3s", "initialDelay": "3s"})
+    assert refusal(both) == "tasks[0].retry.initialDelay: is given twice, under another name; remove one"
+
+
+def test_a_job_says_when_it_starts() -> None:
+    assert read_job(json.dumps({**job(), "delay": "5m"}).encode()).job.delay == "5m"
+    assert read_job(json.dumps({**job(), "runAt": "2026-03-01T12:00:00Z"}).encode()).job.run_at == "2026-03-01T12:00:00Z"
+    assert read_job(b"name: j\nrunAt: 2026-03-01T12:00:00Z\ntasks: [{name: t}]").job.run_at == "2026-03-01T12:00:00Z"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ def of(**fields: Any) -> Job:
     return Job(name="j", tasks=(Task(**{"name": "t", **fields}),))
 
 
+def begins(**start: Any) -> Job:
+    """A job that starts later."""
+    return Job(name="j", tasks=(Task(name="t"),), **start)
+
+
 def told(url: str = "http://a/", **fields: Any) -> Job:
     """A job with one webhook."""
     return Job(name="j", tasks=(Task(name="t"),), webhooks=(Webhook(url=url, **fields),))
@@ -47,6 +52,17 @@ def failed(path: str, rule: str) -> str:
         (of(retry=Retry(limit=11)), "Job.Tasks[0].Retry.Limit", "max"),
         (of(retry=Retry(limit=0)), "Job.Tasks[0].Retry.Limit", "required"),
         (of(retry=Retry(limit=-1)), "Job.Tasks[0].Retry.Limit", "min"),
+        (of(retry=Retry(limit=1, delay="5")), "Job.Tasks[0].Retry.Delay", "duration"),
+        (of(retry=Retry(limit=1, delay="-1s")), "Job.Tasks[0].Retry.Delay", "min"),
+        (of(retry=Retry(limit=1, delay="5m1s")), "Job.Tasks[0].Retry.Delay", "max"),
+        (of(retry=Retry(limit=1, scaling_factor=11)), "Job.Tasks[0].Retry.ScalingFactor", "max"),
+        (of(retry=Retry(limit=1, scaling_factor=-1)), "Job.Tasks[0].Retry.ScalingFactor", "min"),
+        (begins(delay="soon"), "Job.Delay", "duration"),
+        (begins(delay="-1s"), "Job.Delay", "min"),
+        (begins(run_at="tomorrow"), "Job.RunAt", "datetime"),
+        (begins(run_at="2026-03-01T12:00:00"), "Job.RunAt", "datetime"),
+        (begins(run_at="0001-01-01T00:00:00+14:00"), "Job.RunAt", "datetime"),
+        (begins(delay="1s", run_at="2026-03-01T12:00:00Z"), "Job.RunAt", "delayorrunat"),
         (of(priority=10), "Job.Tasks[0].Priority", "max"),
         (of(priority=-1), "Job.Tasks[0].Priority", "min"),
         (of(var="v" * 65), "Job.Tasks[0].Var", "max"),
@@ -101,6 +117,10 @@ def test_all_failures_are_told_in_the_order_of_the_document() -> None:
         of(if_="false"),
         of(run="echo {{ not a template"),
         of(env={"A_1": "x", "b.c": "y", "A": "{{ tasks.x }}"}),
+        of(retry=Retry(limit=10, delay="5m", scaling_factor=10)),
+        of(retry=Retry(limit=1, delay="0", scaling_factor=1)),
+        begins(delay="8760h"),
+        begins(run_at="2020-01-01T00:00:00.5+05:30"),
         of(name="ü" * 256, var="é" * 64, retry=Retry(limit=10), priority=9),
         Job(name="j", tasks=(Task(name="t"),), output="done"),
         Job(name="j", tasks=(Task(name="t"),), output="hello {{ tasks.x }}"),

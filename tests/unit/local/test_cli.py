@@ -66,18 +66,11 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_two(run: Run, argv: list
     assert "--help" in err
 
 
-@pytest.mark.parametrize("service", cli.NOT_BUILT)
-def test_what_is_not_built_says_so(run: Run, service: str) -> None:
-    code, _, err = run(service)
-    assert code == 1
-    assert len(err.splitlines()) == 1
-    assert "not built yet" in err
-
-
 @pytest.mark.parametrize(
     ("argv", "environ", "reason"),
     [
         (["coordinator"], {}, "WINDLASS_NATS_URL is not set"),
+        (["scheduler"], {}, "WINDLASS_NATS_URL is not set"),
         (["worker"], {}, "WINDLASS_NATS_URL is not set"),
         (["up", "--data", "/proc/nothing"], {}, "/proc/nothing"),
         (["up", "--data", "/tmp/unused"], {"WINDLASS_PROFILE": "slow"}, "it is one of: default, fast"),

@@ -6,12 +6,13 @@ before its first event or not at all, and a command already carried out yields n
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never
 
 import msgspec
 
 from windlass import ids
+from windlass.coordinator.job import waits
 from windlass.errors import Conflict, Corrupt, Invalid, NotFound, Rejected, Stale
 from windlass.eventlog.rows import ENDED, JobRow, TaskRow
 from windlass.eventlog.state import JobWork
@@ -21,26 +22,33 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    Due,
+    ExpireTask,
     FailTask,
     Fence,
     JobCommand,
     LoseTask,
+    QueueTask,
     ReportProgress,
+    StartJob,
     SubmitJob,
 )
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
+    JobDelayed,
     JobEvent,
     JobFailed,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
     TaskCompleted,
+    TaskDelayed,
     TaskDispatched,
     TaskFailed,
     TaskProgressed,
+    TaskQueued,
     TaskRedelivered,
     TaskRefused,
     TaskSkipped,
@@ -76,9 +84,11 @@ def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) ->
             yield from _submit(command, work, now, render)
         case CancelJob():
             yield from _cancel(work, now)
+        case StartJob():
+            yield from _start(command, work, now, render)
         case AdvanceJob():
             job = work.job
-            if job is None or job.state in ENDED or work.active():
+            if job is None or not job.run or job.state in ENDED or work.active():
                 return  # also when this was carried out before: the position stays while its task is at work
             if (job.run, job.position) == (command.run, command.position):
                 yield from _advance(job, work, now, render)
@@ -90,6 +100,13 @@ def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) ->
             yield from _complete(command, work, now, render)
         case FailTask() | LoseTask():
             yield from _fail(command, work, now, render)
+        case QueueTask():
+            task = _due(command, work, "PENDING")
+            yield TaskQueued(task=task.id, attempt=task.attempt, at=now)
+        case ExpireTask():
+            task = _due(command, work, "RUNNING")
+            error = f"context deadline exceeded: it ran for longer than {task.definition.timeout} and its worker did not end it"
+            yield from _end_badly(task, error, "deadline", work, now)
         case _:
             assert_never(command)
 
@@ -102,8 +119,20 @@ def _submit(command: SubmitJob, work: JobWork, now: datetime, render: Render) ->
     yield JobSubmitted(
         job=command.job, definition=command.definition, user=command.user, at=now, key=command.key, digest=command.digest
     )
+    until = waits.start_at(command.definition, now)
+    if until is not None:
+        yield JobDelayed(run=1, until=until, at=now)
+        return
     yield JobStarted(run=1, at=now)
     yield from _advance(_job(work), work, now, render)
+
+
+def _start(command: StartJob, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
+    job = work.job
+    if job is None or (job.state, job.run + 1) != ("PENDING", command.run):
+        raise Stale(f"job {command.job} does not wait for run {command.run}", "timer")
+    yield JobStarted(run=command.run, at=now)
+    yield from _advance(job, work, now, render)
 
 
 def _advance(job: JobRow, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
@@ -175,7 +204,13 @@ def _claim(command: ClaimTask, work: JobWork, now: datetime) -> Iterator[JobEven
         return  # asking twice: no new fact; the shell grants again from the row
     if task.state != "SCHEDULED":
         raise Stale(f"task {task.id} is {task.state}", _why(task, command))
-    yield TaskStarted(task=task.id, attempt=command.attempt, worker=command.worker, at=now)
+    yield TaskStarted(
+        task=task.id,
+        attempt=command.attempt,
+        worker=command.worker,
+        at=now,
+        deadline=waits.deadline(task.definition, now),
+    )
 
 
 def _progress(command: ReportProgress, work: JobWork, now: datetime) -> Iterator[JobEvent]:
@@ -208,19 +243,24 @@ def _fail(command: FailTask | LoseTask, work: JobWork, now: datetime, render: Re
 def _end_badly(task: TaskRow, error: str, reason: str, work: JobWork, now: datetime) -> Iterator[JobEvent]:
     job = _job(work)
     yield TaskFailed(task=task.id, attempt=task.attempt, error=error, reason=reason, at=now)
-    if task.definition.retry is not None and task.retries < task.definition.retry.limit:
-        attempt = task.attempt + 1
-        yield TaskDispatched(
-            task=_task_id(job, task.key, attempt, now),
+    retry, number = task.definition.retry, task.retries + 1
+    if retry is not None and number <= retry.limit:
+        row = TaskDispatched(
+            task=_task_id(job, task.key, task.attempt + 1, now),
             key=task.key,
             run=task.run,
             position=task.position,
-            attempt=attempt,
-            retries=task.retries + 1,
+            attempt=task.attempt + 1,
+            retries=number,
             queue=task.queue,
             definition=task.definition,
             at=now,
         )
+        pause_s = waits.pause_s(retry, number)
+        if pause_s:
+            yield TaskDelayed(**msgspec.structs.asdict(row), until=now + timedelta(seconds=pause_s))
+        else:
+            yield row
         return
     for other in work.active():
         yield TaskCancelled(task=other.id, at=now)
@@ -249,6 +289,14 @@ def _fenced(command: Fence, work: JobWork) -> TaskRow:
         raise Stale(f"job {command.job} has no task {command.task}", "unknown")
     if (task.run, task.attempt) != (command.run, command.attempt) or task.job != command.job:
         raise Stale(f"task {task.id} is at run {task.run}, attempt {task.attempt}", "attempt")
+    return task
+
+
+def _due(command: Due, work: JobWork, state: str) -> TaskRow:
+    """The task whose timer has fired, if it is still in the state that the timer was for."""
+    task = work.tasks.get(command.task)
+    if task is None or (task.attempt, task.state) != (command.attempt, state):
+        raise Stale(f"attempt {command.attempt} of task {command.task} is not {state} any more", "timer")
     return task
 
 
@@ -321,14 +369,24 @@ def run_to_end(command: JobCommand, work: JobWork, now: datetime, render: Render
     return events
 
 
+def foreseen(event: JobEvent) -> frozenset[str]:
+    """The types of events that may follow from one when nobody can refuse them any more."""
+    if not isinstance(event, JobSubmitted):
+        return frozenset()
+    found = {tag_of(JobDelayed)} if event.definition.is_delayed else set()
+    if any(task.retry is not None and task.retry.is_delayed for task in event.definition.tasks):
+        found |= {tag_of(TaskDelayed), tag_of(TaskQueued)}
+    return frozenset(found)
+
+
 def refusing(tags: frozenset[str], fold: Fold) -> Fold:
-    """The fold for as long as events of some types may not be written: the command that begins with one is refused."""
+    """The fold for as long as events of some types may not be written: the command that would lead to one is refused."""
     if not tags:
         return fold
 
     def refuse(work: JobWork, event: JobEvent) -> None:
-        if tag_of(event) in tags:
-            raise Rejected(f"{tag_of(event)} is written only once every coordinator knows it; run: windlass migrate --finish")
+        for tag in sorted({tag_of(event), *foreseen(event)} & tags):
+            raise Rejected(f"{tag} is written only once every coordinator knows it; run: windlass migrate --finish")
         fold(work, event)
 
     return refuse

@@ -41,7 +41,7 @@ def outgoing(work: JobWork, now: datetime, times: Times, subjects: Subjects, sha
                 yield _run(task, subjects)
             case "RUNNING":
                 task.drive_at, task.drives = soon, 0
-            case "CANCELLED" if task.id in work.to_stop:
+            case "CANCELLED" | "FAILED" if task.id in work.to_stop:
                 task.stopping, task.drive_at, task.drives = task.worker, soon, 0
                 yield _stop(task, subjects)
             case _ if not task.stopping:

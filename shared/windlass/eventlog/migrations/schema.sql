@@ -158,6 +158,15 @@ CREATE TABLE quarantine (
 );
 ALTER TABLE quarantine ADD CONSTRAINT quarantine_pkey PRIMARY KEY (id);
 
+CREATE TABLE scheduler_time (
+    one boolean NOT NULL DEFAULT true,
+    at timestamp with time zone NOT NULL,
+    boot text NOT NULL,
+    boot_s double precision NOT NULL
+);
+ALTER TABLE scheduler_time ADD CONSTRAINT scheduler_time_one_check CHECK (one);
+ALTER TABLE scheduler_time ADD CONSTRAINT scheduler_time_pkey PRIMARY KEY (one);
+
 CREATE TABLE shards (
     shard smallint NOT NULL,
     head bigint NOT NULL DEFAULT 0,
@@ -209,6 +218,26 @@ CREATE INDEX tasks_of_job ON tasks USING btree (job, "position");
 CREATE INDEX tasks_running ON tasks USING btree (worker) WHERE (state = 'RUNNING'::text);
 CREATE INDEX tasks_stopping ON tasks USING btree (stopping) WHERE (stopping <> ''::text);
 CREATE INDEX tasks_to_drive ON tasks USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
+
+CREATE TABLE timer_cursors (
+    shard smallint NOT NULL,
+    position bigint NOT NULL
+);
+ALTER TABLE timer_cursors ADD CONSTRAINT timer_cursors_shard_fkey FOREIGN KEY (shard) REFERENCES shards(shard);
+ALTER TABLE timer_cursors ADD CONSTRAINT timer_cursors_pkey PRIMARY KEY (shard);
+
+CREATE TABLE timers (
+    id uuid NOT NULL,
+    job uuid NOT NULL,
+    kind text NOT NULL,
+    number integer NOT NULL,
+    due_at timestamp with time zone NOT NULL,
+    fire_at timestamp with time zone NOT NULL,
+    fires smallint NOT NULL DEFAULT 0
+);
+ALTER TABLE timers ADD CONSTRAINT timers_pkey PRIMARY KEY (id);
+CREATE INDEX timers_fired ON timers USING btree (id) WHERE (fires > 0);
+CREATE INDEX timers_to_fire ON timers USING btree (fire_at);
 
 CREATE TABLE webhook_cursors (
     shard smallint NOT NULL,
@@ -328,6 +357,10 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE quarantine TO windlass_coordinator
 GRANT SELECT ON TABLE quarantine TO windlass_gateway;
 GRANT SELECT ON TABLE quarantine TO windlass_scheduler;
 GRANT SELECT ON TABLE quarantine TO windlass_webhooks;
+GRANT SELECT ON TABLE scheduler_time TO windlass_coordinator;
+GRANT SELECT ON TABLE scheduler_time TO windlass_gateway;
+GRANT INSERT, SELECT, UPDATE ON TABLE scheduler_time TO windlass_scheduler;
+GRANT SELECT ON TABLE scheduler_time TO windlass_webhooks;
 GRANT SELECT, UPDATE ON TABLE shards TO windlass_coordinator;
 GRANT SELECT ON TABLE shards TO windlass_gateway;
 GRANT SELECT ON TABLE shards TO windlass_scheduler;
@@ -340,4 +373,12 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE tasks TO windlass_coordinator;
 GRANT SELECT ON TABLE tasks TO windlass_gateway;
 GRANT SELECT ON TABLE tasks TO windlass_scheduler;
 GRANT SELECT ON TABLE tasks TO windlass_webhooks;
+GRANT SELECT ON TABLE timer_cursors TO windlass_coordinator;
+GRANT SELECT ON TABLE timer_cursors TO windlass_gateway;
+GRANT SELECT, UPDATE ON TABLE timer_cursors TO windlass_scheduler;
+GRANT SELECT ON TABLE timer_cursors TO windlass_webhooks;
+GRANT SELECT ON TABLE timers TO windlass_coordinator;
+GRANT SELECT ON TABLE timers TO windlass_gateway;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE timers TO windlass_scheduler;
+GRANT SELECT ON TABLE timers TO windlass_webhooks;
 GRANT SELECT, UPDATE ON TABLE webhook_cursors TO windlass_webhooks;

@@ -1,0 +1,44 @@
+"""How long a job and its tasks wait: start time, pause before a retry, deadline. Events carry what is chosen here."""
+
+from datetime import datetime, timedelta
+
+from windlass.durations import NotADuration, NotAMoment, moment, seconds
+from windlass.messages.jobs import Job, Retry, Task
+
+DEADLINE_GRACE_S = 5.0
+"""Beyond a task's timeout: its worker ends it first, kill and report included; the deadline is for one that does not."""
+RETRY_DELAY_S = 1.0
+RETRY_FACTOR = 2
+"""Of a retry that names only the other of the two."""
+RETRY_PAUSE_MAX_S = 24 * 3600.0
+"""The longest pause before a retry, however often it was multiplied."""
+
+
+def start_at(job: Job, now: datetime) -> datetime | None:
+    """When a job that was accepted just now starts; None for at once."""
+    try:
+        at = moment(job.run_at) if job.run_at else now + timedelta(seconds=_seconds(job.delay))
+    except NotAMoment:
+        return None  # as below
+    return at if at > now else None
+
+
+def pause_s(retry: Retry, number: int) -> float:
+    """The pause before the `number`-th retry, which counts from 1, in seconds."""
+    if not retry.is_delayed:
+        return 0.0
+    delay_s = _seconds(retry.delay) if retry.delay else RETRY_DELAY_S
+    factor = max(retry.scaling_factor or RETRY_FACTOR, 1)
+    return min(max(delay_s, 0.0) * float(factor) ** (number - 1), RETRY_PAUSE_MAX_S)
+
+
+def deadline(task: Task, now: datetime) -> datetime | None:
+    """When a task that starts now has to be over, if it has to."""
+    return now + timedelta(seconds=max(_seconds(task.timeout), 0.0) + DEADLINE_GRACE_S) if task.timeout else None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return seconds(text) if text else 0.0
+    except NotADuration:
+        return 0.0  # was refused at the door; a command from elsewhere must not break a job
