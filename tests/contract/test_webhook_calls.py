@@ -40,8 +40,8 @@ def delivery(url: str, body: bytes = b"{}", **headers: str) -> Taken:
     return Taken("lane", "host", secrets.token_hex(16), "job", "job.StateChange", url, named, body, 0)
 
 
-async def post(url: str, **options: bool) -> Answer:
-    return await caller(**options).post(delivery(url), lambda: True)
+async def post(url: str, allow_private: bool = True) -> Answer:
+    return await caller(allow_private).post(delivery(url), lambda: True)
 
 
 async def test_a_call_is_a_post_of_json_with_its_id_and_time(them: Receiver) -> None:
@@ -128,9 +128,14 @@ async def test_who_drips_is_left() -> None:
 
 @pytest.mark.parametrize(
     "behaviour",
-    [reset, raw(), raw(b"\x00\xff garbage\r\n\r\n"), raw(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 200_000, b"\r\n\r\n"), raw(b"HTTP/9.9 x\r\n\r\n")],
-    ids=["reset", "nothing", "garbage", "a header without end", "no status"],
-)  # fmt: skip
+    [
+        pytest.param(reset, id="reset"),
+        pytest.param(raw(), id="nothing"),
+        pytest.param(raw(b"\x00\xff garbage\r\n\r\n"), id="garbage"),
+        pytest.param(raw(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 200_000, b"\r\n\r\n"), id="a header without end"),
+        pytest.param(raw(b"HTTP/9.9 x\r\n\r\n"), id="no status"),
+    ],
+)
 async def test_what_is_no_answer_is_an_error_in_words(them: Receiver, behaviour: Behaviour) -> None:
     them.answers["/"] = [behaviour]
     answer = await post(them.url)

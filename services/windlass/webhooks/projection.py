@@ -16,6 +16,7 @@ from windlass import expressions, ids, urls
 from windlass import log as logs
 from windlass.clock import Clock
 from windlass.documents.validation import HEADER_VALUE
+from windlass.errors import Invalid
 from windlass.eventlog import deliveries
 from windlass.eventlog.deliveries import Delivery, Projected
 from windlass.eventlog.follow import Recorded
@@ -175,9 +176,9 @@ class Projection:
 
     def __call__(self, connection: psycopg.Connection, recorded: Sequence[Recorded]) -> None:
         """Keep what is known up to date, and the deliveries that it makes; inside the follower's transaction."""
-        events = [(r, JOB_EVENTS.decode(r.type, r.data)) for r in recorded if r.kind == "job" and r.type in JOB_EVENTS]
+        events = [(place, event) for place in recorded if (event := _decoded(place)) is not None]
         tasks = {task for _, event in events if (task := getattr(event, "task", None)) is not None}
-        works = deliveries.load(connection, {r.stream for r, _ in events}, tasks)
+        works = deliveries.load(connection, {place.stream for place, _ in events}, tasks)
         projected, spoke_at = Projected(), self._clock.monotonic()
         for place, event in events:
             try:
@@ -188,6 +189,17 @@ class Projection:
                 formats(connection)
                 spoke_at = self._clock.monotonic()
         deliveries.store(connection, projected)
+
+
+def _decoded(place: Recorded) -> JobEvent | None:
+    """An event that this release knows; what cannot be read is said, and is no reason to hold up the others."""
+    if place.kind != "job" or place.type not in JOB_EVENTS:
+        return None
+    try:
+        return JOB_EVENTS.decode(place.type, place.data)
+    except Invalid as error:
+        log.error("event_not_told", job=place.stream, version=place.version, error=str(error))
+        return None
 
 
 def _project(work: JobWork, place: Recorded, event: JobEvent, projected: Projected) -> None:
