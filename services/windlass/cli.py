@@ -20,6 +20,7 @@ SERVICES = {
 MODULES = {
     "up": ("windlass.local.up", "keep everything running on this machine, in the foreground"),
     "run": ("windlass.local.run", "run a job file to its end, starting what is missing"),
+    "validate": ("windlass.local.validate", "check job files, and say where what is wrong"),
     "status": ("windlass.local.status", "what runs, and how it is"),
     "env": ("windlass.local.environment", 'variables that join a running `up`: eval "$(windlass env worker)"'),
     "down": ("windlass.local.down", "stop a running `up`"),

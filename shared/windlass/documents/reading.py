@@ -7,12 +7,13 @@ the slow way, which accepts what may be accepted and names what may not.
 import difflib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from windlass.documents.tree import INTEGER_MAX, Node, from_json, refused
+from windlass.documents.tree import INTEGER_MAX, Node, Problem, from_json, refused
 from windlass.documents.validation import check_job, check_wait
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
@@ -159,8 +160,8 @@ class _Filler:
 
     def __init__(self, form: Form) -> None:
         self._form = form
-        self._wrong: list[str] = []
-        self._later: list[str] = []
+        self._wrong: list[Problem] = []
+        self._later: list[Problem] = []
 
     def fields(self, kind: type[msgspec.Struct], root: Node, path: str, extra: dict[str, Any] | None = None) -> dict[str, Any]:
         """The attributes that a document sets.
@@ -169,11 +170,11 @@ class _Filler:
             Invalid: with one line for each thing that is wrong.
         """
         found = self._attributes(kind, root, path, extra or {})
-        lines = list(self._wrong)
-        if lines and self._form == "yaml":
-            lines = ["yaml: unmarshal errors:", *(f"  {line}" for line in lines)]
-        if lines or self._later:
-            raise refused(*lines, *self._later)
+        if self._wrong and self._form == "yaml":
+            indented = [replace(problem, text=f"  {problem.text}") for problem in self._wrong]
+            raise refused(*indented, *self._later, heading="yaml: unmarshal errors:")
+        if self._wrong or self._later:
+            raise refused(*self._wrong, *self._later)
         return found
 
     def _attributes(self, kind: type[msgspec.Struct], node: Node, path: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +194,7 @@ class _Filler:
                 if value is not None:
                     found[attribute] = value
             elif (later := self._known(key, LATER.get(kind, frozenset()))) is not None:
-                self._later.append(f"{path}{later} is not built yet; remove it")
+                self._later.append(Problem(f"{path}{later} is not built yet; remove it", place))
             else:
                 self._unknown(key, kind, place, pair.line, list(known))
         return found
@@ -210,20 +211,18 @@ class _Filler:
         near = difflib.get_close_matches(key, names, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(names))}"
         if self._form == "json":
-            self._wrong.append(f'json: unknown field "{key}" ({place}: unknown field; {hint})')
+            text = f'json: unknown field "{key}" ({place}: unknown field; {hint})'
         else:
-            self._wrong.append(
-                f"line {line}: field {key} not found in type input.{kind.__name__} ({place}: unknown field; {hint})"
-            )
+            text = f"line {line}: field {key} not found in type input.{kind.__name__} ({place}: unknown field; {hint})"
+        self._wrong.append(Problem(text, place))
 
     def _mismatch(self, node: Node, place: str, target: str, wanted: str) -> None:
         if self._form == "json":
-            self._wrong.append(f"json: cannot unmarshal {_GO_KINDS[node.kind]} into {target} ({place}: write {wanted})")
+            text = f"json: cannot unmarshal {_GO_KINDS[node.kind]} into {target} ({place}: write {wanted})"
         else:
-            text = f" `{node.text[:20]}`" if node.text else ""
-            self._wrong.append(
-                f"line {node.line}: cannot unmarshal {_YAML_TAGS[node.kind]}{text} into {target} ({place}: write {wanted})"
-            )
+            quoted = f" `{node.text[:20]}`" if node.text else ""
+            text = f"line {node.line}: cannot unmarshal {_YAML_TAGS[node.kind]}{quoted} into {target} ({place}: write {wanted})"
+        self._wrong.append(Problem(text, place, node.line, node.column))
 
     def _value(self, hint: Any, node: Node, place: str) -> Any:
         """The value of a field; None for a null, which leaves the default."""
@@ -276,7 +275,7 @@ class _Filler:
 
     def _storable(self, text: str, place: str) -> str:
         if _UNSTORABLE.search(text):
-            self._wrong.append(f"{place}: holds a NUL character or a lone surrogate; remove it")
+            self._wrong.append(Problem(f"{place}: holds a NUL character or a lone surrogate; remove it", place))
         return text
 
     def _integer(self, node: Node, place: str) -> int:

@@ -5,6 +5,7 @@ YAML a string field takes `10m`, `.5` or `2024-01-01` as they stand.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -23,11 +24,13 @@ Kind = Literal["map", "seq", "str", "int", "float", "bool", "null"]
 
 @dataclass(slots=True, frozen=True)
 class Node:
-    """One value. `children` are of a sequence, `pairs` of a mapping; `line` is 0 where the format keeps none."""
+    """One value. `children` are of a sequence, `pairs` of a mapping; `line` and `column` count from 1, and are 0 where the
+    format keeps none."""
 
     kind: Kind
     text: str = ""
     line: int = 0
+    column: int = 0
     children: "tuple[Node, ...]" = ()
     pairs: "dict[str, Pair] | None" = None
     size: int = 1
@@ -36,18 +39,39 @@ class Node:
 
 @dataclass(slots=True, frozen=True)
 class Pair:
-    """A key's line and its value."""
+    """A key's place and its value."""
 
     line: int
     value: Node
+    column: int = 0
 
 
-def refused(*lines: str) -> Invalid:
-    """A refusal of one line a failure, clipped so that no document echoes itself at length."""
-    shown = [line if len(line) <= LINE_MAX else f"{line[:LINE_MAX]}…" for line in lines[:LINES_MAX]]
-    if len(lines) > LINES_MAX:
-        shown.append(f"… and {len(lines) - LINES_MAX} more")
-    return Invalid("\n".join(shown))
+@dataclass(slots=True, frozen=True)
+class Problem:
+    """One thing that is wrong: a line of text, the path of the field (`tasks[0].retry.limit`, in either case of letters) and
+    the place in the source, where they are known."""
+
+    text: str
+    path: str = ""
+    line: int = 0
+    column: int = 0
+
+
+class Refused(Invalid):
+    """A document that is not taken, with every problem that was found."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+def refused(*problems: str | Problem, heading: str = "") -> Refused:
+    """A refusal of one line a problem, clipped so that no document echoes itself at length."""
+    found = tuple(Problem(problem) if isinstance(problem, str) else problem for problem in problems)
+    shown = [problem.text if len(problem.text) <= LINE_MAX else f"{problem.text[:LINE_MAX]}…" for problem in found[:LINES_MAX]]
+    if len(found) > LINES_MAX:
+        shown.append(f"… and {len(found) - LINES_MAX} more")
+    return Refused("\n".join([heading] * bool(heading) + shown), found)
 
 
 def too_deep() -> Invalid:
@@ -60,7 +84,9 @@ def too_many() -> Invalid:
     return Invalid(f"the document has more than {NODES_MAX:,} keys and values, aliases expanded; split it")
 
 
-def collection(kind: Literal["map", "seq"], values: list[Node], line: int = 0, pairs: dict[str, Pair] | None = None) -> Node:
+def collection(
+    kind: Literal["map", "seq"], values: list[Node], line: int = 0, pairs: dict[str, Pair] | None = None, column: int = 0
+) -> Node:
     """A mapping or sequence with its size and height; keys count as nodes.
 
     Raises:
@@ -72,7 +98,29 @@ def collection(kind: Literal["map", "seq"], values: list[Node], line: int = 0, p
         raise too_deep()
     if size > NODES_MAX:
         raise too_many()
-    return Node(kind, line=line, children=tuple(values) if kind == "seq" else (), pairs=pairs, size=size, height=height)
+    children = tuple(values) if kind == "seq" else ()
+    return Node(kind, line=line, column=column, children=children, pairs=pairs, size=size, height=height)
+
+
+_STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+def locate(root: Node, path: str) -> tuple[int, int]:
+    """Line and column of the field that a path leads to, or of the last thing on the way to it that is there."""
+    node, place = root, (root.line, root.column)
+    for index, name in _STEP.findall(path):
+        if index:
+            if node.kind != "seq" or int(index) >= len(node.children):
+                break
+            node = node.children[int(index)]
+            place = (node.line, node.column)
+        else:
+            key = next((key for key in node.pairs or {} if key.lower() == name.lower()), None)
+            if node.pairs is None or key is None:
+                break
+            pair = node.pairs[key]
+            node, place = pair.value, (pair.line, pair.column)
+    return place
 
 
 class _Repeated(list[tuple[str, Any]]):
@@ -88,7 +136,8 @@ def from_json(text: str) -> Node:
     try:
         value = json.loads(text, object_pairs_hook=_Repeated, parse_int=_Integer, parse_float=_Float, parse_constant=_not_json)
     except json.JSONDecodeError as error:
-        raise refused(f"json: {error.msg} at line {error.lineno}, column {error.colno}") from error
+        text = f"json: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise refused(Problem(text, "", error.lineno, error.colno)) from error
     except RecursionError as error:
         raise too_deep() from error
     return _from_value(value, 1)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from windlass import expressions, urls
-from windlass.documents.tree import refused
+from windlass.documents.tree import Problem, refused
 from windlass.durations import NotADuration, NotAMoment, moment, nanoseconds
 from windlass.errors import Invalid
 from windlass.expressions import ExpressionError
@@ -41,7 +41,7 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
     Raises:
         Invalid: one line a failure, in the order of the document.
     """
-    lines: list[str] = []
+    lines: list[Problem] = []
     if not job.name:
         lines.append(_line("Job.Name", "required", "give the job a name"))
     elif len(job.name) > NAME_MAX:
@@ -71,14 +71,15 @@ def check_wait(wait: Wait) -> None:
     try:
         nanoseconds(wait.timeout)
     except NotADuration as error:
-        raise refused(f"{error} (wait.timeout); write one such as 30s or 5m") from error
+        raise refused(Problem(f"{error} (wait.timeout); write one such as 30s or 5m", "wait.timeout")) from error
 
 
-def _line(path: str, rule: str, remedy: str) -> str:
-    return f"Key: '{path}' Error:Field validation for '{path.rpartition('.')[2]}' failed on the '{rule}' tag: {remedy}"
+def _line(path: str, rule: str, remedy: str) -> Problem:
+    text = f"Key: '{path}' Error:Field validation for '{path.rpartition('.')[2]}' failed on the '{rule}' tag: {remedy}"
+    return Problem(text, path.partition(".")[2])
 
 
-def _check_task(task: Task, index: int, lines: list[str]) -> None:
+def _check_task(task: Task, index: int, lines: list[Problem]) -> None:
     def refuse(field: str, rule: str, remedy: str) -> None:
         lines.append(_line(f"Job.Tasks[{index}].{field}", rule, remedy))
 
@@ -112,7 +113,7 @@ def _check_task(task: Task, index: int, lines: list[str]) -> None:
         refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
 
 
-def _check_webhook(webhook: Webhook, index: int, lines: list[str]) -> None:
+def _check_webhook(webhook: Webhook, index: int, lines: list[Problem]) -> None:
     def refuse(field: str, rule: str, remedy: str) -> None:
         lines.append(_line(f"Job.Webhooks[{index}].{field}", rule, remedy))
 

@@ -11,7 +11,19 @@ from typing import Any
 
 import yaml
 
-from windlass.documents.tree import DEPTH_MAX, NODES_MAX, Kind, Node, Pair, collection, refused, too_deep, too_many
+from windlass.documents.tree import (
+    DEPTH_MAX,
+    NODES_MAX,
+    Kind,
+    Node,
+    Pair,
+    Problem,
+    Refused,
+    collection,
+    refused,
+    too_deep,
+    too_many,
+)
 from windlass.errors import Invalid
 
 _STANDARD = "tag:yaml.org,2002:"
@@ -34,13 +46,24 @@ def from_yaml(text: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark is not None else ""
-        raise refused(f"yaml: {place}{error.problem or error.context or 'cannot be read'}") from error
+        text = f"yaml: {place}{error.problem or error.context or 'cannot be read'}"
+        raise refused(Problem(text, "", *((mark.line + 1, mark.column + 1) if mark is not None else ()))) from error
     except yaml.YAMLError as error:
         raise refused(f"yaml: {str(error).splitlines()[0]}") from error
 
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
+
+
+def _at(place: Any, text: str) -> Refused:
+    """A refusal of what an event, or a line, says."""
+    line, column = (place, 1) if isinstance(place, int) else (_line(place), _column(place))
+    return refused(Problem(f"yaml: line {line}: {text}", "", line, column))
+
+
+def _column(event: Any) -> int:
+    return int(event.start_mark.column) + 1
 
 
 class _Composer:
@@ -61,7 +84,7 @@ class _Composer:
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    raise refused(f"yaml: line {_line(event)}: a second document begins; send one at a time")
+                    raise _at(event, "a second document begins; send one at a time")
                 root = self._node(next(self._events), 1)
         if root is None:
             raise Invalid("EOF")
@@ -87,7 +110,7 @@ class _Composer:
                 children = []
                 while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):
                     children.append(self._node(inner, depth + 1))
-                node = collection("seq", children, _line(event))
+                node = collection("seq", children, _line(event), column=_column(event))
             case _:
                 _check_tag(event, "map")
                 node = self._mapping(event, depth)
@@ -98,7 +121,7 @@ class _Composer:
     def _alias(self, event: Any, depth: int) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
-            raise refused(f"yaml: line {_line(event)}: *{event.anchor} has no anchor &{event.anchor} before it")
+            raise _at(event, f"*{event.anchor} has no anchor &{event.anchor} before it")
         if depth + node.height - 1 > DEPTH_MAX:
             raise too_deep()
         self._spend(node.size)
@@ -112,41 +135,41 @@ class _Composer:
             is_merge = isinstance(inner, yaml.ScalarEvent) and inner.value == "<<" and inner.implicit[0]
             key = self._node(inner, depth + 1)
             if key.kind in ("map", "seq"):
-                raise refused(f"yaml: line {line}: a key is a plain text, not a list or a mapping")
+                raise _at(line, "a key is a plain text, not a list or a mapping")
             value = self._node(next(self._events), depth + 1)
             if is_merge:
                 merged.extend(self._merged(value, line))
             elif key.text in pairs:
-                raise refused(f"yaml: line {line}: mapping key {key.text!r} already defined at line {pairs[key.text].line}")
+                raise _at(line, f"mapping key {key.text!r} already defined at line {pairs[key.text].line}")
             else:
-                pairs[key.text] = Pair(line, value)
+                pairs[key.text] = Pair(line, value, key.column)
         for source in merged:
             for name, pair in (source.pairs or {}).items():
                 pairs.setdefault(name, pair)
-        return collection("map", [pair.value for pair in pairs.values()], _line(event), pairs)
+        return collection("map", [pair.value for pair in pairs.values()], _line(event), pairs, _column(event))
 
     def _merged(self, value: Node, line: int) -> list[Node]:
         sources = list(value.children) if value.kind == "seq" else [value]
         if any(source.kind != "map" for source in sources):
-            raise refused(f"yaml: line {line}: << merges mappings only")
+            raise _at(line, "<< merges mappings only")
         return sources
 
 
 def _check_tag(event: Any, name: str) -> None:
     if event.tag not in (None, "!", _STANDARD + name):
-        raise refused(f"yaml: line {_line(event)}: tag {event.tag!r} is not known; write plain values")
+        raise _at(event, f"tag {event.tag!r} is not known; write plain values")
 
 
 def _scalar(event: Any) -> Node:
-    text, line = event.value, _line(event)
+    text, line, column = event.value, _line(event), _column(event)
     if event.tag not in (None, "!"):
         kind = _TAGGED.get(event.tag.removeprefix(_STANDARD))
         if kind is None or not event.tag.startswith(_STANDARD):
-            raise refused(f"yaml: line {line}: tag {event.tag!r} is not known; write plain values")
+            raise _at(line, f"tag {event.tag!r} is not known; write plain values")
         if kind not in ("str", _plain(text)) and (kind, _plain(text)) != ("float", "int"):
-            raise refused(f"yaml: line {line}: {text!r} is no {kind}")
-        return Node(kind, text, line)
-    return Node(_plain(text) if event.implicit[0] else "str", text, line)
+            raise _at(line, f"{text!r} is no {kind}")
+        return Node(kind, text, line, column)
+    return Node(_plain(text) if event.implicit[0] else "str", text, line, column)
 
 
 def _plain(text: str) -> Kind:
