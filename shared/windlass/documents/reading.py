@@ -190,7 +190,7 @@ class _Filler:
                 attribute, hint = known[name]
                 value = self._value(hint, pair.value, place)
                 if attribute in found:
-                    self._wrong.append(f"{place}: is given twice, under another name; remove one")
+                    self._wrong.append(Problem(f"{place}: is given twice, under another name; remove one", place))
                 if value is not None:
                     found[attribute] = value
             elif (later := self._known(key, LATER.get(kind, frozenset()))) is not None:
