@@ -41,11 +41,11 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     said = windlass("status", "--json", "--data", str(shared.path))
     state = json.loads(said.stdout)
     assert said.returncode == 0
-    assert list(state) == ["url", "data", "pid", "nats", "postgres", "services"]
+    assert list(state) == ["url", "data", "pid", "nats", "postgres", "services", "shards"]
     assert (state["url"], state["data"], state["pid"]) == (shared.url, str(shared.path), shared.pid)
     assert set(state["nats"]) == set(state["postgres"]) == {"pid", "port"}
     instances = {service["instance"]: service for service in state["services"]}
-    assert set(instances) == {"gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2"}
+    assert {"gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2", "webhooks-1"} <= set(instances)
     for service in instances.values():
         assert list(service) == ["name", "instance", "pid", "url", "healthy", "restarts", "last_progress_at"]
         assert service["healthy"] is True
@@ -53,6 +53,13 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     table = windlass("status", "--data", str(shared.path))
     assert table.returncode == 0
     assert "coordinator-2" in table.stdout
+    wait_for(
+        "each has its share", lambda: {shard["owner"] for shard in shared.state["shards"]} == {"coordinator-1", "coordinator-2"}
+    )
+    assert [shard["shard"] for shard in shared.state["shards"]] == list(range(16))
+    lines = windlass("status", "--data", str(shared.path)).stdout.splitlines()
+    spoken = {line.split()[0]: line.split()[5:] for line in lines if "coordinator-" in line}
+    assert sorted(spoken.values()) == [[str(shard) for shard in range(first, 16, 2)] for first in (0, 1)]
 
 
 @together
@@ -145,7 +152,7 @@ def test_ctrl_c_stops_everything_and_the_next_start_finds_its_data(tmp_path: Pat
 def test_a_child_that_dies_is_started_again_on_its_port(tmp_path: Path) -> None:
     with up("--runtime", "shell") as running:
         before = running.state
-        for instance in ("gateway-1", "coordinator-1", "worker-1", "nats", "postgres"):
+        for instance in [*(service["instance"] for service in before["services"]), "nats", "postgres"]:
             running.kill(instance)
         wait_for("every child is there again", lambda: windlass("status", "--data", str(running.path)).returncode == 0, 30)
         after = running.state

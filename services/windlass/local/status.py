@@ -1,19 +1,23 @@
-"""`windlass status`: what runs, and how it is."""
+"""`windlass status`: what runs, how it is, and who owns which shard."""
 
 import argparse
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
+from windlass.errors import Misconfigured, Unavailable
+from windlass.eventlog import read
+from windlass.eventlog.read import ShardRow
 from windlass.local import probe
 from windlass.local.data import Server, State, locate
+from windlass.local.environment import variables
 
 NOT_HEALTHY, NOTHING = 1, 3
-WIDTHS = (16, 9, 8, 9, 24)
+WIDTHS = (16, 9, 8, 9, 28, 0)
 
 
 class ServiceStatus(msgspec.Struct, kw_only=True):
@@ -37,6 +41,8 @@ class Status(msgspec.Struct, kw_only=True):
     nats: Server
     postgres: Server
     services: list[ServiceStatus]
+    shards: list[ShardRow]
+    """In their order; empty while the database does not answer."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -52,13 +58,13 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if state is None:
         print(f"nothing runs in {data.path}; start it with: windlass up", file=sys.stderr)
         return NOTHING
-    found, servers_well = asyncio.run(_ask(state))
+    found, servers_well = asyncio.run(_ask(state, variables(data, state, None)["WINDLASS_POSTGRES_DSN"]))
     well = servers_well and state.phase == "ready" and all(service.healthy for service in found.services)
     print(msgspec.json.encode(found).decode() if args.json else _table(found, state, well))
     return 0 if well else NOT_HEALTHY
 
 
-async def _ask(state: State) -> tuple[Status, bool]:
+async def _ask(state: State, dsn: str) -> tuple[Status, bool]:
     """Everybody at once."""
     answers = await asyncio.gather(*(probe.ready(_port(service.url)) for service in state.services))
     servers = await asyncio.gather(*(_is_well(server) for server in (state.nats, state.postgres)))
@@ -74,8 +80,24 @@ async def _ask(state: State) -> tuple[Status, bool]:
         )
         for service, answer in zip(state.services, answers, strict=True)
     ]
-    found = Status(url=state.url, data=state.data, pid=state.pid, nats=state.nats, postgres=state.postgres, services=services)
+    found = Status(
+        url=state.url,
+        data=state.data,
+        pid=state.pid,
+        nats=state.nats,
+        postgres=state.postgres,
+        services=services,
+        shards=await _shards(dsn),
+    )
     return found, all(servers)
+
+
+async def _shards(dsn: str) -> list[ShardRow]:
+    try:
+        async with read.connect(dsn) as reader:
+            return await reader.owners()
+    except (Misconfigured, Unavailable):
+        return []
 
 
 async def _is_well(server: Server) -> bool:
@@ -99,10 +121,28 @@ def _table(found: Status, state: State, well: bool) -> str:
 
     word = "healthy" if well else "not healthy" if state.phase == "ready" else state.phase
     lines = [f"windlass is {word}: {found.url}", f"  data {found.data}, pid {found.pid}, {state.mode}", ""]
-    lines.append(row("INSTANCE", "PID", "STATE", "RESTARTS", "LAST PROGRESS"))
+    lines.append(row("INSTANCE", "PID", "STATE", "RESTARTS", "LAST PROGRESS", "SHARDS"))
     for name, server in (("nats", found.nats), ("postgres", found.postgres)):
         lines.append(row(name, server.pid or "-", "up" if server.pid else "down", "", f"127.0.0.1:{server.port}"))
+    owned: dict[str | None, list[int]] = {}
+    for shard in found.shards:
+        owned.setdefault(shard.owner, []).append(shard.shard)
     for service in found.services:
         condition = "up" if service.healthy else "down"
-        lines.append(row(service.instance, service.pid or "-", condition, service.restarts, service.last_progress_at or "-"))
+        progress = service.last_progress_at or "-"
+        shards = spans(owned.pop(service.instance, []))
+        lines.append(row(service.instance, service.pid or "-", condition, service.restarts, progress, shards))
+    for owner, numbers in owned.items():
+        lines.append(row(owner or "(nobody)", "", "" if owner is None else "joined", "", "", spans(numbers)))
     return "\n".join(lines)
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Ascending numbers, those that follow each other as one: `0-3 8 10`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1][1:] = [number]
+        else:
+            found.append([number])
+    return " ".join("-".join(map(str, span)) for span in found)

@@ -113,13 +113,8 @@ def release(connection: psycopg.Connection, shard: int) -> None:
     connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (LOCK_CLASS, shard))
 
 
-def ping(connection: psycopg.Connection) -> None:
-    """Keep the session from idling out."""
-    connection.execute("SELECT 1")
-
-
 def formats(connection: psycopg.Connection) -> tuple[int, int]:
-    """The format of the database, and the one whose event types may be written; a ping that says something."""
+    """The format of the database, and the one whose event types may be written; also keeps the session from idling out."""
     row = connection.execute("SELECT format, finished FROM installation").fetchone()
     assert row is not None
     return int(row[0]), int(row[1])

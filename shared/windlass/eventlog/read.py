@@ -14,6 +14,7 @@ import psycopg
 
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.log import LOCK_CLASS
 from windlass.eventlog.migrate import SCHEMA
 from windlass.eventlog.pipeline import Exchange, Pipelined, Rows
 
@@ -100,6 +101,15 @@ class MetricsRow(msgspec.Struct, frozen=True):
     cpu_percent: float
 
 
+class ShardRow(msgspec.Struct, frozen=True):
+    """A shard, and the coordinator that owns it now: its id, and the name of its instance; None while nobody does."""
+
+    shard: int
+    head: int
+    node: str | None
+    owner: str | None
+
+
 class WholeJob(msgspec.Struct, frozen=True):
     """A job with its tasks and variables, all of one moment."""
 
@@ -178,6 +188,10 @@ class Reader:
     async def metrics(self, since: datetime) -> MetricsRow:
         """What runs now; nodes count when they were heard of since a moment."""
         return MetricsRow(*(await self._all("read_metrics", {"since": since}))[0])
+
+    async def owners(self) -> list[ShardRow]:
+        """Who owns which shard, in the order of the shards."""
+        return [ShardRow(*row) for row in await self._all("read_shards", {"class": LOCK_CLASS})]
 
     async def installation(self) -> tuple[int, int]:
         """The format of the database and the number of shards."""
