@@ -118,8 +118,26 @@ class WholeJob(msgspec.Struct, frozen=True):
     variables: dict[str, str]
 
 
-_task_rows = msgspec.json.Decoder(list[TaskRow])
-_variables = msgspec.json.Decoder(dict[str, str])
+_TASK, _VARIABLE = 1, 2
+
+
+def _job_of(row: TaskRow) -> JobRow:
+    """The job that `read_whole_job` gives in the columns of a task."""
+    return JobRow(
+        row.id,
+        row.state,
+        row.definition,
+        row.queue,
+        row.position,
+        row.attempt,
+        row.progress,
+        row.created_at,
+        row.started_at,
+        row.completed_at,
+        row.failed_at,
+        row.result,
+        row.error,
+    )
 
 
 @Pipelined
@@ -140,14 +158,19 @@ class Reader:
         self.shards = 0
 
     async def job(self, job: str) -> WholeJob | None:
-        """A job and all that belongs to it, at one moment."""
-        for *columns, tasks, variables in await self._all("read_whole_job", {"job": job}):
-            return WholeJob(
-                JobRow(*columns),
-                [] if tasks is None else _task_rows.decode(tasks),
-                {} if variables is None else _variables.decode(variables),
-            )
-        return None
+        """A job and all that belongs to it, at one moment; its tasks in the order people see."""
+        found: JobRow | None = None
+        tasks: list[TaskRow] = []
+        variables: dict[str, str] = {}
+        for kind, *columns in await self._all("read_whole_job", {"job": job}):
+            if kind == _TASK:
+                tasks.append(TaskRow(*columns))
+            elif kind == _VARIABLE:
+                variables[columns[-2]] = columns[-1]
+            else:
+                found = _job_of(TaskRow(*columns))
+        tasks.sort(key=lambda task: (task.position, task.started_at is None, task.started_at or task.created_at, task.id))
+        return WholeJob(found, tasks, variables) if found is not None else None
 
     async def jobs(self, limit: int, offset: int) -> list[JobRow]:
         """A page of jobs, newest first."""
