@@ -1,10 +1,7 @@
 """A NATS user for each worker: what it may do, what it must not, and what holds when its id outlives its process."""
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.support.services import Desk, coordinator
-from tests.support.stack import EmbeddedNats, wait_for, windlass
+from tests.support.stack import EmbeddedNats, Service, wait_for, windlass
 from tests.support.waiting import until
 from windlass.bus.connection import connect
 from windlass.errors import Misconfigured
@@ -162,38 +159,18 @@ def test_a_password_may_stay_in_a_variable_of_the_server() -> None:
 # -- workers at work ----------------------------------------------------------------------------------------------------
 
 
-class Worker:
-    """`windlass worker` under an issued id, as a process."""
+def start(guarded: Guarded, spool: Path) -> Service:
+    """A worker under the issued id `gpu-1`."""
+    environ = {
+        "WINDLASS_NATS_URL": guarded.url_of("gpu-1"), "WINDLASS_WORKER_ID": "gpu-1", "WINDLASS_SPOOL": str(spool),
+        "WINDLASS_PROFILE": "fast",
+    }  # fmt: skip
+    return Service("worker", "--runtime", "shell", "--queue", "gpu:1", environ=environ)
 
-    def __init__(self, guarded: Guarded, spool: Path, **environ: str) -> None:
-        self._log = open(spool.with_suffix(".log"), "w+b")  # noqa: SIM115 closed with the worker
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "windlass.cli", "worker", "--runtime", "shell", "--queue", "gpu:1"],
-            env={
-                **os.environ, "WINDLASS_NATS_URL": guarded.url_of("gpu-1"), "WINDLASS_WORKER_ID": "gpu-1",
-                "WINDLASS_SPOOL": str(spool), "WINDLASS_PROFILE": "fast", **environ,
-            },
-            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-        )  # fmt: skip
 
-    def said(self) -> str:
-        """All of its log."""
-        self._log.seek(0)
-        return self._log.read().decode()
-
-    async def ready(self) -> None:
-        """Until it takes tasks."""
-        await until("the worker is ready", lambda: "worker_ready" in self.said())
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        """Its exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(30)
-        finally:
-            self.process.kill()
-            self._log.close()
+async def ready(worker: Service) -> None:
+    """Until it takes tasks."""
+    await until("the worker is ready", lambda: "worker_ready" in worker.said)
 
 
 class House:
@@ -236,13 +213,13 @@ async def house(tmp_path: Path, database: str) -> AsyncIterator[House]:
 
 
 @asynccontextmanager
-async def working(house: House, spool: Path) -> AsyncIterator[Worker]:
-    worker = Worker(house.guarded, spool)
+async def working(house: House, spool: Path) -> AsyncIterator[Service]:
+    worker = start(house.guarded, spool)
     try:
-        await worker.ready()
+        await ready(worker)
         yield worker
     finally:
-        worker.end()
+        worker.end(signal.SIGTERM)
 
 
 async def test_a_worker_with_its_own_user_does_all_it_must(house: House, tmp_path: Path) -> None:
@@ -256,16 +233,16 @@ async def test_a_worker_with_its_own_user_does_all_it_must(house: House, tmp_pat
         async with asyncio.timeout(15):
             while await house.rows(parts, job) != [("hello\n",)]:
                 await asyncio.sleep(0.02)
-        assert "violation" not in worker.said().lower()
-        assert worker.end() == 0
+        assert "violation" not in worker.said.lower()
+        assert worker.end(signal.SIGTERM) == 0
 
 
 async def test_one_that_starts_again_without_its_spool_runs_no_attempt_twice(house: House, tmp_path: Path) -> None:
     mark = tmp_path / "attempts"
     script = f"echo $WINDLASS_ATTEMPT >> {mark}; test $WINDLASS_ATTEMPT -gt 1 || sleep 600"
-    first = Worker(house.guarded, tmp_path / "spool-1")
+    first = start(house.guarded, tmp_path / "spool-1")
     try:
-        await first.ready()
+        await ready(first)
         job = await house.run(script)
         await until("the task runs", mark.exists)
     finally:

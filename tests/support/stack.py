@@ -209,6 +209,40 @@ def windlass(
     )
 
 
+class Service:
+    """One service as a process, and what it says."""
+
+    def __init__(self, name: str, *options: str, environ: Mapping[str, str]) -> None:
+        self.said = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "windlass.cli", name, *options],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+
+    def end(self, number: int = 0) -> int:
+        """Its exit code, once it has ended; after a signal, if it has not."""
+        if number and self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._reader.join(10)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
 class Up:
     """A real `windlass up` on a data directory, with the fast profile; ready once it is made."""
 

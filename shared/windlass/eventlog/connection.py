@@ -5,6 +5,7 @@ uses it, and the event loop hands over whole pieces of work. What is pipelined n
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -26,6 +27,31 @@ R = TypeVar("R")
 CONNECT_S = 5
 STATEMENT_S = 30
 """No statement of a service takes longer; one that does is ended and tried again."""
+
+
+_HOPELESS = (
+    ("password authentication failed|no password supplied|role .* does not exist", "check user and password"),
+    (
+        "certificate verify failed|root certificate|server certificate for",
+        "sslrootcert is to name the certificate of the authority that signed the server's, and the host one that it was made for",
+    ),
+    ("does not support SSL", "give the server a certificate, or ask for none with sslmode"),
+    (
+        "certificate file|private key file|requires a valid client certificate",
+        "sslcert and sslkey name a certificate and its key",
+    ),
+    ("no encryption", "ask for TLS with sslmode=verify-full"),
+)
+"""What libpq and the server say, and what to do, where trying again does not help."""
+
+
+def refusal(error: psycopg.Error) -> Misconfigured | None:
+    """Why a first connection failed, if waiting does not mend it."""
+    for said, remedy in _HOPELESS:
+        for line in str(error).splitlines():
+            if re.search(said, line):
+                return Misconfigured(f"PostgreSQL: {line.strip()}; {remedy} in WINDLASS_POSTGRES_DSN")
+    return None
 
 
 class HexLoader(UUIDLoader):
@@ -60,6 +86,8 @@ class Connection:
     ) -> None:
         self._dsn, self._name, self._schema = dsn, name, schema
         self._options = _settings(owner_s, reads_only_s)
+        self._is_of_start = reads_only_s is None
+        """Whether it is opened when the service starts; a reader's may be opened when somebody waits for an answer."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"postgres-{name}")
         self._free = asyncio.Lock()
         self._connection: psycopg.Connection | None = None
@@ -70,13 +98,18 @@ class Connection:
         """Grows with each connection that was opened; what held for an earlier one holds no more."""
 
     def _open(self) -> psycopg.Connection:
-        connection = psycopg.connect(
-            self._dsn,
-            autocommit=True,
-            connect_timeout=CONNECT_S,
-            options=self._options,
-            application_name=f"windlass {self._name}",
-        )
+        try:
+            connection = psycopg.connect(
+                self._dsn,
+                autocommit=True,
+                connect_timeout=CONNECT_S,
+                options=self._options,
+                application_name=f"windlass {self._name}",
+            )
+        except psycopg.OperationalError as error:
+            if self._is_of_start and self.generation == 0 and (hopeless := refusal(error)):
+                raise hopeless from error
+            raise
         try:
             self._prepare(connection)
         except BaseException:

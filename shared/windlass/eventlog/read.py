@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from windlass.errors import Misconfigured, Unavailable
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import Connection, refusal
 from windlass.eventlog.log import LOCK_CLASS
 from windlass.eventlog.migrate import SCHEMA
 from windlass.eventlog.pipeline import Exchange, Pipelined, Rows
@@ -260,15 +260,18 @@ async def connect(dsn: str, schema: str = SCHEMA) -> AsyncIterator[Reader]:
         try:
             _, reader.shards = await reader.installation()
         except Unavailable as error:
-            raise Misconfigured(f"{_reason(error)}; is it running? see WINDLASS_POSTGRES_DSN") from error
+            raise _unreachable(error) from error
         yield reader
     finally:
         for connection in connections:
             await connection.close()
 
 
-def _reason(error: BaseException) -> str:
-    """What the database itself said, in one line."""
+def _unreachable(error: BaseException) -> Misconfigured:
+    """What the database itself said, in one line, and what to do."""
     while error.__cause__ is not None and not isinstance(error, psycopg.Error):
         error = error.__cause__
-    return f"PostgreSQL does not answer ({str(error).strip().splitlines()[-1]})"
+    if isinstance(error, psycopg.Error) and (hopeless := refusal(error)):
+        return hopeless
+    reason = str(error).strip().splitlines()[-1]
+    return Misconfigured(f"PostgreSQL does not answer ({reason}); is it running? see WINDLASS_POSTGRES_DSN")
