@@ -7,9 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.contract.test_service import Service
 from tests.support.services import Desk, Hand, coordinator, desk
-from tests.support.stack import Servers, wait_for
+from tests.support.stack import Servers, Service, wait_for
 from tests.support.waiting import until
 from windlass.coordinator import rebuild
 from windlass.errors import Conflict
@@ -111,7 +110,7 @@ def _locks(dsn: str) -> int:
 def test_a_coordinator_that_finds_a_newer_format_hands_its_shards_over_and_says_why(
     environ: dict[str, str], database: str
 ) -> None:
-    service = Service("coordinator", environ)
+    service = Service("coordinator", environ=environ)
     try:
         wait_for("it owns the shards", lambda: _locks(database) == 16, 30)
         _rows(database, "UPDATE installation SET format = 999 RETURNING 1")
