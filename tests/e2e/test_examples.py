@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 RESULTS = {
     "hello": "Hello, world!",
     "chain": "1024",
+    "later": "answered at try 3",
     "retry": "worked at try 2",
     "image": "alpine 3.18.3",
 }

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.test_survival import LATER_S, ask, executions, proof, states, submit, until_ended
 from tests.support.stack import Up, up, wait_for
+from windlass.eventlog.log import LOCK_CLASS
 
 PROMISE_S = 5.0
 """How long the shards of a coordinator that is killed or frozen may be without an owner."""
@@ -52,7 +53,7 @@ def _locked(dsn: str) -> set[int]:
     """The processes of the database that own shards, if all sixteen have an owner."""
     with psycopg.connect(dsn) as connection:
         rows = connection.execute(
-            "SELECT objid, pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid < 16"
+            "SELECT objid, pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s", (LOCK_CLASS,)
         ).fetchall()
     return {pid for _, pid in rows} if len({shard for shard, _ in rows}) == 16 else set()
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +11,18 @@ import msgspec
 import psycopg
 
 from tests.support.waiting import until
-from windlass import ids
+from windlass import ids, service
 from windlass.bus import streams
 from windlass.bus.connection import Bus, connect
 from windlass.bus.consume import Jetstream, Puller
 from windlass.bus.streams import Names
+from windlass.clock import Clock
 from windlass.clock import system as clock
 from windlass.coordinator.main import serve
 from windlass.coordinator.settings import Settings
 from windlass.errors import rebuild
+from windlass.eventlog.connection import Connection
+from windlass.eventlog.follow import IDLE_S
 from windlass.ids import JobId, TaskId, WorkerId
 from windlass.messages.commands import (
     ANSWERS,
@@ -37,6 +40,8 @@ from windlass.messages.commands import (
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 from windlass.messages.notices import NodeBeat
+from windlass.scheduler.main import keep_time
+from windlass.scheduler.steady import boot_id
 from windlass.settings import PROFILES, Node, Times
 
 FAST = PROFILES["fast"]
@@ -46,15 +51,7 @@ WORDS: dict[type[Any], str] = {ClaimTask: "started", ReportProgress: "progress",
 @asynccontextmanager
 async def coordinator(nats_url: str, dsn: str, prefix: str = "", times: Times = FAST) -> AsyncIterator[None]:
     """A real coordinator in this process, once it owns every shard; the database is migrated."""
-    node = Node(
-        instance=f"c-{secrets.token_hex(3)}",
-        nats_url=nats_url,
-        http=("127.0.0.1", 0),
-        times=times,
-        log_format="console",
-        log_level="info",
-        prefix=prefix,
-    )
+    node = _node(nats_url, prefix, times)
     stop = asyncio.Event()
     serving = asyncio.get_running_loop().create_task(serve(Settings(node=node, postgres=dsn), stop))
     try:
@@ -70,6 +67,42 @@ async def coordinator(nats_url: str, dsn: str, prefix: str = "", times: Times = 
         stop.set()
         async with asyncio.timeout(20):
             await serving
+
+
+def _node(nats_url: str, prefix: str, times: Times) -> Node:
+    return Node(
+        instance=f"i-{secrets.token_hex(3)}",
+        nats_url=nats_url,
+        http=("127.0.0.1", 0),
+        times=times,
+        log_format="console",
+        log_level="info",
+        prefix=prefix,
+    )
+
+
+@asynccontextmanager
+async def scheduler(
+    nats_url: str, dsn: str, prefix: str = "", times: Times = FAST, clock: Clock = clock, boot: str | None = None
+) -> AsyncIterator[service.Health]:
+    """A real scheduler in this process, by this clock and, for all that it knows, on a machine of this boot; its health."""
+    node, name, stop = _node(nats_url, prefix, times), ids.new_node(), asyncio.Event()
+    health = service.Health("scheduler", node.instance, clock)
+    async with AsyncExitStack() as held:
+        reading, store = (Connection(dsn, f"{role} {name}", IDLE_S) for role in ("scheduler", "timers"))
+        held.push_async_callback(reading.close)
+        held.push_async_callback(store.close)
+        bus = await held.enter_async_context(connect(nats_url, "scheduler", node.instance, prefix))
+        keeping = keep_time(
+            name, node, 16, reading=reading, store=store, bus=bus, clock=clock, boot=boot or boot_id(), health=health, stop=stop
+        )
+        serving = asyncio.get_running_loop().create_task(keeping)
+        try:
+            yield health
+        finally:
+            stop.set()
+            async with asyncio.timeout(20):
+                await serving
 
 
 class Desk:

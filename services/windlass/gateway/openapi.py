@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Parameter, Reference, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIFormat,
+    OpenAPIMediaType,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
 
 from windlass.gateway.replies import Message
 
@@ -41,6 +50,8 @@ def _job() -> Schema:
             "inputs": texts,
             "output": text,
             "webhooks": Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/Webhook")),
+            "delay": Schema(type=OpenAPIType.STRING, description="Starts this long after it was accepted: a Go duration"),
+            "runAt": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.DATE_TIME, description="Starts then; not with delay"),
             "tasks": Schema(type=OpenAPIType.ARRAY, items=Reference(ref="#/components/schemas/Task"), min_items=1),
             "wait": Schema(
                 type=OpenAPIType.OBJECT,

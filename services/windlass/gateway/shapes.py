@@ -11,10 +11,12 @@ from windlass.messages.jobs import Job, Task, Webhook
 
 
 class RetryView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How often a task may be tried again, and was."""
+    """How often and after which pause a task may be tried again, and how often it was."""
 
     limit: int = 0
     attempts: int = 0
+    delay: str = ""
+    scaling_factor: int = 0
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -81,6 +83,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     error: str = ""
     progress: float | None = None
     webhooks: tuple[Webhook, ...] = ()
+    delay: str = ""
+    run_at: str = ""
 
 
 class LogPart(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -201,6 +205,8 @@ def job_view(whole: WholeJob) -> JobView:
         error=row.error,
         progress=row.progress or None,
         webhooks=job.webhooks,
+        delay=job.delay,
+        run_at=job.run_at,
     )
 
 
@@ -227,7 +233,7 @@ def task_view(row: TaskRow) -> TaskView:
         redelivered=row.redelivered,
         error=row.error,
         node_id=row.worker,
-        retry=None if task.retry is None else RetryView(limit=task.retry.limit, attempts=row.retries),
+        retry=None if task.retry is None else RetryView(**msgspec.structs.asdict(task.retry), attempts=row.retries),
         timeout=task.timeout,
         result=row.result,
         var=task.var,
