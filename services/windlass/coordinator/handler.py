@@ -19,9 +19,11 @@ from prometheus_client import Counter, Histogram
 from windlass import log as logs
 from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
 from windlass.bus.consume import Jetstream
+from windlass.bus.streams import ACK_WAIT_S
 from windlass.clock import Clock
 from windlass.coordinator.job.decide import Fold, Render, run_to_end
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
+from windlass.coordinator.template import Costly, Rendered, Settle, recalling
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -65,10 +67,15 @@ TRIES_MAX = 3
 """How often a batch is decided anew because rows existed, before its messages are taken one by one; and an order published."""
 RETRY_S = 0.2
 """Pause after a commit that failed for want of a database."""
+COSTLY_MAX = 4
+"""Costly templates found in one batch; the rest of it waits for the next, since finding one takes milliseconds."""
 
 DECISIONS = Counter("windlass_decisions", "Commands decided.", ["type", "outcome"])
 IGNORED = Counter("windlass_reports_ignored", "Reports that changed nothing, by reason.", ["reason"])
 REDRIVES = Counter("windlass_redrives", "Orders sent again.")
+COSTLY = Counter(
+    "windlass_templates_costly", "Templates that took too long where commands are decided, and were evaluated aside."
+)
 BATCH_SIZE = Histogram("windlass_batch_messages", "Messages in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500))
 COMMIT_S = Histogram(
     "windlass_commit_seconds", "Time of one commit.", buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
@@ -91,6 +98,14 @@ class _FrozenError(Exception):
     """A job's own invariant broke in the middle of a batch: all of it is to be decided anew, without that job."""
 
 
+class _CostlyError(Exception):
+    """Some of a batch cannot be decided yet: the rest is to be decided anew, without these and without what comes after."""
+
+    def __init__(self, asked: dict[JobId, "tuple[Item, Costly]"], rest: "list[Item]") -> None:
+        super().__init__(len(asked), len(rest))
+        self.asked, self.rest = asked, rest
+
+
 class Aside(Protocol):
     """Where messages go that can never succeed."""
 
@@ -103,7 +118,8 @@ class Aside(Protocol):
 class Item:
     """One message of a batch, or something that this service says to itself (then without message and delivery).
 
-    `job` is the job it concerns: the command's, or the earlier one that an Idempotency-Key stands for.
+    `job` is the job it concerns: the command's, or the earlier one that an Idempotency-Key stands for. `answers` are to the
+    costly templates that were met while deciding it.
     """
 
     job: JobId
@@ -111,6 +127,7 @@ class Item:
     message: Message | None = None
     delivery: Jetstream | None = None
     error: WindlassError | None = None
+    answers: dict[bytes, Rendered] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -133,16 +150,27 @@ class Coordinator:
     """Decides for the shards that it owns."""
 
     def __init__(
-        self, *, name: str, store: Connection, bus: Bus, clock: Clock, shards: int, render: Render, times: Times, aside: Aside
+        self,
+        *,
+        name: str,
+        store: Connection,
+        bus: Bus,
+        clock: Clock,
+        shards: int,
+        render: Render,
+        settle: Settle,
+        times: Times,
+        aside: Aside,
     ) -> None:
         self._name, self._store, self._bus, self._clock, self._shards = name, store, bus, clock, shards
-        self._render, self._times, self._aside = render, times, aside
+        self._render, self._settle, self._times, self._aside = render, settle, times, aside
         self._waiting: deque[Jetstream] = deque()
         self._own: deque[Item] = deque()
         self._wake = asyncio.Event()
         self._cache: dict[JobId, JobWork] = {}
         self._frozen: dict[JobId, str] = {}
         self._telling: set[asyncio.Task[Any]] = set()
+        self._asking: dict[asyncio.Task[None], JobId] = {}
         self._untold = asyncio.Semaphore(UNTOLD_MAX)
         self._numbers = 0
         self.lock = asyncio.Lock()
@@ -175,10 +203,15 @@ class Coordinator:
         self._cache.clear()
         self._waiting.clear()
         self._own.clear()
+        for asking in self._asking:
+            asking.cancel()
 
     def forget_shard(self, shard: int) -> None:
         """Drop what memory holds of one shard."""
         self._drop([job for job in self._cache if shard_of(job, self._shards) == shard])
+        for asking, job in self._asking.items():
+            if shard_of(job, self._shards) == shard:
+                asking.cancel()
 
     def _drop(self, jobs: Iterable[JobId]) -> None:
         for job in jobs:
@@ -195,8 +228,10 @@ class Coordinator:
                     wait.cancel()
             else:
                 await self.step()
-        if self._telling:
-            await asyncio.wait(self._telling, timeout=5)
+        for asking in self._asking:
+            asking.cancel()
+        if ending := [*self._telling, *self._asking]:
+            await asyncio.wait(ending, timeout=5)
 
     async def step(self) -> None:
         """Handle one batch of whatever waits."""
@@ -289,7 +324,7 @@ class Coordinator:
             self._aside.quarantine(item.delivery, str(refused))
 
     async def _draft(self, items: list[Item], optimistic: bool) -> _Draft:
-        """Load and decide; anew, if a job had to be frozen: what was decided of it must not be stored."""
+        """Load and decide; anew, if a job had to be frozen or set aside: what was decided of it must not be stored."""
         while True:
             for item in items:
                 item.error, item.job = None, item.command.job
@@ -299,6 +334,31 @@ class Coordinator:
             except _FrozenError:
                 optimistic = False
                 self._drop(item.job for item in items)
+            except _CostlyError as found:
+                self._drop(item.job for item in items)
+                self._own.extendleft(reversed(found.rest))
+                left = {id(item) for item in (*found.rest, *(item for item, _ in found.asked.values()))}
+                items[:] = [item for item in items if id(item) not in left]
+                for item, costly in found.asked.values():
+                    asking = asyncio.get_running_loop().create_task(self._ask(item, costly.question))
+                    self._asking[asking] = item.job
+                    asking.add_done_callback(self._asking.pop)
+
+    async def _ask(self, item: Item, question: bytes) -> None:
+        """Have a costly template evaluated while other jobs go on, then decide the command again with the answer.
+
+        Its message stays with us so long. Should we lose the shard or our life, it comes again to whoever is next.
+        """
+        COSTLY.inc()
+        settling = asyncio.ensure_future(self._settle(question))
+        try:
+            while not (await asyncio.wait([settling], timeout=ACK_WAIT_S / 3))[0]:
+                if item.delivery is not None:
+                    await item.delivery.working()
+        finally:
+            settling.cancel()
+        item.answers[question] = settling.result()
+        self.say([item])
 
     async def _load(self, items: list[Item], optimistic: bool) -> None:
         """Bring the working sets of a batch into memory, with one round trip for all that is missing."""
@@ -357,17 +417,27 @@ class Coordinator:
     def _decide(self, items: list[Item]) -> _Draft:
         draft = _Draft(self._clock.now(), Batch(shards=self._shards))
         heads = dict(self.heads)
-        for item in items:
+        costly: dict[JobId, tuple[Item, Costly]] = {}
+        for at, item in enumerate(items):
+            if item.job in costly:
+                continue  # its working set is spoiled; it is decided in the next draft
             if item.job in self._frozen:
                 item.error = Corrupt(f"job {item.job} is frozen: {self._frozen[item.job]}")
             if item.error is None:
                 try:
                     self._decide_one(item, draft, heads)
+                except Costly as error:
+                    costly[item.job] = item, error
+                    if len(costly) == COSTLY_MAX:
+                        raise _CostlyError(costly, items[at + 1 :]) from error
+                    continue
                 except Exception as error:  # whatever a rule raises, the other jobs go on
                     self._frozen[item.job] = str(error) or repr(error)
                     log.error("job_frozen", job=item.job, error=repr(error), exc_info=not isinstance(error, Corrupt))
                     raise _FrozenError from error
             self._reply(item, draft)
+        if costly:
+            raise _CostlyError(costly, [])
         self._gather(draft, heads)
         return draft
 
@@ -388,7 +458,8 @@ class Coordinator:
                     item.job, item.error = job, None if digest == command.digest else _reused(key)
                     return
         try:
-            events = run_to_end(command, work, draft.now, self._render, self.fold)
+            render = recalling(item.answers, self._render) if item.answers else self._render
+            events = run_to_end(command, work, draft.now, render, self.fold)
         except Corrupt:
             raise
         except WindlassError as error:

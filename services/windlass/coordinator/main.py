@@ -14,12 +14,13 @@ from windlass.clock import Clock
 from windlass.clock import system as clock
 from windlass.coordinator.bare import Forwarder
 from windlass.coordinator.census import Census
+from windlass.coordinator.evaluator import Evaluator
 from windlass.coordinator.handler import Coordinator
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.ownership import Ownership
 from windlass.coordinator.records import Records
 from windlass.coordinator.settings import Settings
-from windlass.coordinator.template import render
+from windlass.coordinator.template import Settle, render
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import Outdated
@@ -63,7 +64,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         health = service.Health("coordinator", node.instance, clock)
         await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
-        await lead(name, node, shards, store=store, aside=aside, bus=bus, clock=clock, health=health, stop=stop)
+        settle = Evaluator().settle
+        await lead(name, node, shards, store=store, aside=aside, bus=bus, clock=clock, settle=settle, health=health, stop=stop)
 
 
 async def lead(
@@ -75,10 +77,13 @@ async def lead(
     aside: Connection,
     bus: Bus,
     clock: Clock,
+    settle: Settle,
     health: service.Health,
     stop: asyncio.Event,
 ) -> None:
-    """Own a share of the shards until `stop`: `store` is the session that owns them, `aside` one for all else.
+    """Own a share of the shards until `stop`.
+
+    `store` is the session that owns them, `aside` one for all else; `settle` evaluates what is costly.
 
     Raises:
         Outdated: a newer release has migrated the database; the shards were handed over.
@@ -87,7 +92,15 @@ async def lead(
         peers, workers = Leases(clock, PEER_LEASE_S), Leases(clock, node.times.lease_s)
         records = Records(aside, bus, clock)
         coordinator = Coordinator(
-            name=name, store=store, bus=bus, clock=clock, shards=shards, render=render, times=node.times, aside=records
+            name=name,
+            store=store,
+            bus=bus,
+            clock=clock,
+            shards=shards,
+            render=render,
+            settle=settle,
+            times=node.times,
+            aside=records,
         )
         coordinator.granted = workers.expect
         ownership = Ownership(
