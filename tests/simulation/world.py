@@ -46,6 +46,8 @@ from windlass.worker.settings import Settings as WorkerSettings
 
 SHARDS = 2
 SLOTS = 2
+SETTLED_AFTER_S = 1.0
+"""How long a costly template takes."""
 QUIET_WITHIN_S = 90.0
 """From the end of all faults until nothing may be under way any more."""
 LOOK_EVERY_S = 0.25
@@ -73,8 +75,8 @@ SOMETIMES = (
 
 
 async def _settle(question: bytes) -> Rendered:
-    """Evaluates a costly template in no time at all, a second later."""
-    await asyncio.sleep(1)
+    """Evaluates a costly template in no time at all, but later."""
+    await asyncio.sleep(SETTLED_AFTER_S)
     return settle(question)
 
 

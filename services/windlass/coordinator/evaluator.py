@@ -1,6 +1,6 @@
 """Costly templates, each evaluated in a process of its own.
 
-A thread would not do: it shares the interpreter with the loop that decides, which then has a third of its turns.
+A thread would not do: it shares the interpreter with the loop that decides, which then has a seventh of its turns.
 """
 
 import asyncio
