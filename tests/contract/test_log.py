@@ -363,6 +363,23 @@ def test_when_the_broker_came_back_empty_all_that_waits_is_due_and_that_is_on_re
     assert connection.execute("SELECT incarnation FROM shards WHERE shard = %s", (SHARD,)).fetchone() == ("second",)
 
 
+def test_what_a_former_owner_planned_by_a_clock_that_was_ahead_is_planned_anew(connection: psycopg.Connection) -> None:
+    _driven(connection)
+    connection.execute("UPDATE jobs SET drives = 2 WHERE id = %s", (UUID(_other(0)),))
+    ours = NOW - timedelta(hours=1)
+    log.rearm(connection, SHARD, ours, 3, 10)
+    assert log.due(connection, [SHARD], ours + timedelta(seconds=2.9), 10) == []
+    assert len(log.due(connection, [SHARD], ours + timedelta(seconds=3), 10)) == 4
+    assert len(log.due(connection, [SHARD], ours + timedelta(seconds=10), 10)) == 5
+
+
+def test_what_is_due_soon_by_our_clock_too_stays_as_it_was(connection: psycopg.Connection) -> None:
+    _driven(connection)
+    before = log.due(connection, [SHARD], NOW + timedelta(seconds=9), 10)
+    log.rearm(connection, SHARD, NOW, 9, 9)
+    assert log.due(connection, [SHARD], NOW + timedelta(seconds=3), 10) == before
+
+
 def test_what_a_worker_runs_is_found_and_what_it_ran_is_not(connection: psycopg.Connection) -> None:
     writer = Writer(connection)
     writer.store(*running(ONE))

@@ -104,7 +104,15 @@ async def lead(
         )
         coordinator.granted = workers.expect
         ownership = Ownership(
-            name=name, coordinator=coordinator, store=store, bus=bus, clock=clock, shards=shards, peers=peers, workers=workers
+            name=name,
+            coordinator=coordinator,
+            store=store,
+            bus=bus,
+            clock=clock,
+            shards=shards,
+            peers=peers,
+            workers=workers,
+            times=node.times,
         )
         forwarder = Forwarder(bus, records, shards)
         census = Census(

@@ -25,6 +25,7 @@ from windlass.eventlog.state import evolve
 from windlass.ids import WorkerId
 from windlass.messages.commands import LoseTask
 from windlass.messages.events import unfinished
+from windlass.settings import Times
 
 log = logs.get()
 
@@ -50,9 +51,10 @@ class Ownership:
         shards: int,
         peers: Leases,
         workers: Leases,
+        times: Times,
     ) -> None:
         self._name, self._coordinator, self._store, self._bus, self._clock = name, coordinator, store, bus, clock
-        self._shards, self._peers, self._workers = shards, peers, workers
+        self._shards, self._peers, self._workers, self._times = shards, peers, workers, times
         self._pullers: dict[int, Puller] = {}
         self.incarnation = ""
         self.gone: Callable[[str], Awaitable[None]] = _nothing
@@ -112,8 +114,11 @@ class Ownership:
         except (nats.errors.Error, TimeoutError) as error:
             await self._store.run(eventlog.release, shard)
             raise Unavailable(f"the consumer of shard {shard} was not reset: {error or type(error).__name__}") from error
+        now = self._clock.now()
         if incarnation != self.incarnation:
-            await self._store.run(eventlog.drive_all, shard, self.incarnation, self._clock.now())
+            await self._store.run(eventlog.drive_all, shard, self.incarnation, now)
+        else:
+            await self._store.run(eventlog.rearm, shard, now, self._times.redrive_s, self._times.redrive_max_s)
         self._coordinator.heads[shard] = head
         puller = self._pullers[shard] = Puller(self._bus, names.intake, Names.shard(shard), self._coordinator.take)
         await puller.start()

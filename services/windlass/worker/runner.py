@@ -137,7 +137,10 @@ class Runner:
 
     async def _hold(self, task: RunTask, delivery: Jetstream) -> None:
         key = (task.task, task.attempt)
-        if key in self._held or key in self._reporting or key in self._done:
+        if key in self._reporting:  # how that ends decides: recorded, it is over; stale, this worker may have it again
+            await delivery.nak(AGAIN_S)
+            return
+        if key in self._held or key in self._done:
             await delivery.ack()
             return
         attempt = self._held[key] = Attempt(task)

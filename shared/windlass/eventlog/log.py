@@ -263,6 +263,17 @@ def drive_all(connection: psycopg.Connection, shard: int, incarnation: str, now:
         connection.execute(statement("keep_incarnation"), {"shard": shard, "incarnation": incarnation})
 
 
+def rearm(connection: psycopg.Connection, shard: int, now: datetime, first_s: float, most_s: float) -> None:
+    """A shard has a new owner: what waits is driven again within its pause from now, whatever the last owner's clock said.
+
+    The pause is `first_s`, doubled each time, and `most_s` at most.
+    """
+    pause = {"shard": shard, "now": now, "first_s": float(first_s), "most_s": float(most_s)}
+    with connection.transaction():
+        connection.execute(statement("rearm_tasks"), pause)
+        connection.execute(statement("rearm_jobs"), pause)
+
+
 def running(connection: psycopg.Connection, shards: Sequence[int]) -> list[tuple[str, JobId, TaskId, int, int]]:
     """What workers hold in these shards: worker, job, task, run, attempt."""
     return connection.execute(statement("find_running"), {"shards": list(shards)}).fetchall()

@@ -9,7 +9,7 @@ import contextvars
 from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -100,6 +100,7 @@ class Database:
             log.shard_count: lambda session: len(self.shards),
             log.due: self._due,
             log.drive_all: self._drive_all,
+            log.rearm: self._rearm,
             log.running: self._running,
             log.ensure_partitions: lambda session, now, months=3: None,
             operational.keep_logs: self._keep_logs,
@@ -236,6 +237,12 @@ class Database:
             if row.drive_at is not None and shard_of(row.id, len(self.shards)) == number:
                 row.drive_at, row.drives = now, 0
         self.shards[number].incarnation = incarnation
+
+    def _rearm(self, session: Session, number: int, now: datetime, first_s: float, most_s: float) -> None:
+        rows: list[Row] = [*self.tasks.values(), *self.jobs.values()]
+        for row in rows:
+            if row.drive_at is not None and shard_of(row.id, len(self.shards)) == number:
+                row.drive_at = min(row.drive_at, now + timedelta(seconds=min(first_s * 2.0 ** min(row.drives, 16), most_s)))
 
     def _running(self, session: Session, shards: Sequence[int]) -> list[tuple[str, JobId, TaskId, int, int]]:
         mine = [task for task in self.tasks.values() if shard_of(task.id, len(self.shards)) in shards]
