@@ -17,6 +17,8 @@ from nats.js.api import ConsumerConfig, StreamConfig
 from tests.support.memory.broker import API, Broker, Headers, Session
 
 RECONNECT_S = 0.25
+BEHIND_S = 1e-6
+"""From one message of a connection to the next: no two arrive at one moment, where their order would be anybody's."""
 MESSAGE_MAX = 4 * 1024 * 1024
 
 
@@ -172,7 +174,7 @@ class MemoryClient(Client):
         for number, late_s in enumerate(broker.wire.fate(kind)):
             when = broker.time() + broker.wire.delay_s()
             if number == 0 and not late_s:
-                when = self._there_at = max(self._there_at, when)
+                when = self._there_at = max(self._there_at + BEHIND_S, when)
             broker.arrive(when + late_s, arrive, *args)
 
     async def publish(self, subject: str, payload: bytes = b"", reply: str = "", headers: Any = None) -> None:
@@ -233,7 +235,7 @@ class MemoryClient(Client):
         for number, late_s in enumerate(broker.wire.fate(kind) if kind != "status" else (0.0,)):
             when = broker.time() + broker.wire.delay_s()
             if number == 0 and not late_s:
-                when = self._here_at = max(self._here_at, when)
+                when = self._here_at = max(self._here_at + BEHIND_S, when)
             broker_message = (session, sid, subject, reply, payload, headers, done)
             asyncio.get_running_loop().call_at(when + late_s, self._take, *broker_message, context=self._context)
 
