@@ -36,7 +36,7 @@ from windlass.messages.commands import (
 from windlass.messages.envelope import encode
 from windlass.messages.events import JOB_EVENTS
 from windlass.messages.jobs import Retry
-from windlass.messages.notices import LogPart
+from windlass.messages.notices import LogPart, Running
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("coordinator")]
 PREFIX = "tcoord."
@@ -239,6 +239,24 @@ async def test_what_a_silent_worker_ran_runs_again_elsewhere(here: Here) -> None
     assert (await mortal.report(CompleteTask(**mortal.fence(run)))).code == "stale"
     assert await here.state(name) == "COMPLETED"
     await heir.stop()
+
+
+async def test_a_worker_that_runs_what_no_row_knows_of_is_told_to_stop_it(here: Here) -> None:
+    zombie = Hand(here.bus, queue="zombies")
+    await zombie.start()
+    name = await here.desk.submit(job(task(queue="zombies")))
+    run = await zombie.task(name)
+    assert isinstance(await zombie.claim(run), GrantTask)
+    assert (await zombie.report(CompleteTask(**zombie.fence(run)))).code is None
+    other = await here.desk.submit(job(task(queue="zombies")))
+    mine = await zombie.task(other)
+    assert isinstance(await zombie.claim(mine), GrantTask)
+    zombie.running = tuple(Running(task=one.task, attempt=1, job=one.job, run=1) for one in (run, mine))
+    zombie.beat_on()
+    stop = await zombie.order(StopTask, run.task)
+    assert (stop.job, stop.attempt) == (name, 1)
+    assert not any(isinstance(order, StopTask) and order.task == mine.task for order in zombie.orders)
+    await zombie.stop()
 
 
 # -- keys and conflicts ---------------------------------------------------------------------------------------------

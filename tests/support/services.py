@@ -39,7 +39,7 @@ from windlass.messages.commands import (
 )
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
-from windlass.messages.notices import NodeBeat
+from windlass.messages.notices import NodeBeat, Running
 from windlass.scheduler.main import keep_time
 from windlass.scheduler.steady import boot_id
 from windlass.settings import PROFILES, Node, Times
@@ -147,6 +147,8 @@ class Hand:
         self.bus, self.id, self._queue = bus, WorkerId(name or f"hand-{secrets.token_hex(4)}"), queue
         self.orders: list[Order] = []
         self.tasks: list[tuple[RunTask, Jetstream]] = []
+        self.running: tuple[Running, ...] = ()
+        """What its heartbeats say that it runs."""
         self._counter = 0
         self._pullers: list[Puller] = []
         self._beating: asyncio.Task[None] | None = None
@@ -173,7 +175,7 @@ class Hand:
         self._counter += 1
         body = NodeBeat(
             id=self.id, name="hand", service="worker", counter=self._counter, version="0", hostname="h", status=status,
-            started_at=datetime(2026, 1, 1, tzinfo=UTC), queues={self._queue: 8},
+            started_at=datetime(2026, 1, 1, tzinfo=UTC), queues={self._queue: 8}, running=self.running,
         )  # fmt: skip
         await self.bus.publish(self.bus.subjects.heartbeat(self.id), encode(body, id=f"b{self._counter}", at=clock.now()))
 

@@ -16,11 +16,13 @@ from windlass.coordinator.records import Records
 from windlass.errors import Invalid, Unavailable
 from windlass.ids import WORKER, WorkerId, byte_for, issued_of
 from windlass.messages.envelope import open_envelope
-from windlass.messages.notices import NOTICES, NodeBeat
+from windlass.messages.notices import NOTICES, NodeBeat, Running
 from windlass.subjects import check_queue
 
 log = logs.get()
 
+DEAF_S = 1.5
+"""Longer than two of our own heartbeats take, and shorter than any lease: whoever hears nobody may call nobody lost."""
 GONE = "OFFLINE"
 """The status of a node's last heartbeat."""
 
@@ -51,10 +53,18 @@ class Census:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.heard = 0
         """Heartbeats that were understood."""
+        self.running: dict[WorkerId, tuple[Running, ...]] = {}
+        """What each worker says that it runs."""
+        self._heard_myself_at = clock.monotonic()
 
     async def start(self) -> None:
         """Begin to listen."""
         await self._bus.subscribe(self._bus.subjects.heartbeats(), self._on_beat)
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether our own heartbeats do not come back: the broker may be out of reach though the connection stands."""
+        return self._clock.monotonic() - self._heard_myself_at > DEAF_S
 
     def shards_taken(self) -> None:
         """Store what nodes of shards that are ours now said before; the newest word of a node wins."""
@@ -72,6 +82,7 @@ class Census:
     async def remove(self, worker: str) -> None:
         """A worker was lost and holds nothing any more; orders go on where another start of it lives."""
         self._ready.discard(worker)
+        self.running.pop(WorkerId(worker), None)
         if all(issued_of(other) != issued_of(worker) for other in self._workers.alive()):
             await streams.remove_worker(self._bus, worker)
 
@@ -94,6 +105,8 @@ class Census:
         except Invalid as error:
             log.warning("heartbeat_ignored", subject=message.subject, reason=str(error))
             return
+        if beat.id == self._name:
+            self._heard_myself_at = self._clock.monotonic()
         leases = {"worker": self._workers, "coordinator": self._peers}.get(beat.service)
         if leases is not None and beat.id != self._name:
             if beat.status == GONE:
@@ -109,6 +122,7 @@ class Census:
         if beat.status == GONE:
             self._unkept.pop(beat.id, None)
         if beat.service == "worker":
+            self.running[beat.id] = beat.running
             self._compare(beat)
             self._spawn(self._serve_worker(beat))
 

@@ -118,6 +118,7 @@ async def lead(
         census = Census(
             name=name, bus=bus, clock=clock, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads
         )
+        ownership.running = census.running
         ownership.gone, ownership.taken = census.remove, census.shards_taken
         pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
         coordinator.progressed = health.progressed
@@ -139,7 +140,7 @@ async def lead(
                 stop.set()
 
         async def beat() -> None:
-            if not bus.connected:
+            if not bus.connected or census.is_deaf:
                 workers.suspend()
             elif workers.suspended:
                 workers.resume()
@@ -156,6 +157,7 @@ async def lead(
         group.create_task(service.every(BALANCE_S, balance, stop))
         group.create_task(service.every(min(0.5, node.times.lease_s / 6), ownership.lose_workers, stop))
         group.create_task(service.every(node.times.sweep_s, ownership.redrive, stop))
+        group.create_task(service.every(node.times.lease_s, ownership.stop_strays, stop))
         group.create_task(service.every(PARTITIONS_S, lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop))
         group.create_task(records.store_logs(stop))
         await coordinator.serve(stop)

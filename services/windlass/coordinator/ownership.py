@@ -4,7 +4,7 @@ A shard is owned by whoever holds its session lock on the connection that commit
 frozen one is ended by the server. Every coordinator knows the others by their heartbeats and computes the same shares.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import nats.errors
 
@@ -22,9 +22,11 @@ from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import Outdated, newest
 from windlass.eventlog.state import evolve
-from windlass.ids import WorkerId
-from windlass.messages.commands import LoseTask
+from windlass.ids import JobId, TaskId, WorkerId, is_id, shard_of
+from windlass.messages.commands import LoseTask, StopTask
+from windlass.messages.envelope import encode
 from windlass.messages.events import unfinished
+from windlass.messages.notices import Running
 from windlass.settings import Times
 
 log = logs.get()
@@ -57,6 +59,10 @@ class Ownership:
         self._shards, self._peers, self._workers, self._times = shards, peers, workers, times
         self._pullers: dict[int, Puller] = {}
         self.incarnation = ""
+        self.running: Mapping[WorkerId, Sequence[Running]] = {}
+        """What each worker says that it runs."""
+        self._strays: frozenset[tuple[str, TaskId, int]] = frozenset()
+        """What no row said at the last look: worker, task, attempt."""
         self.gone: Callable[[str], Awaitable[None]] = _nothing
         """Called with each worker that was lost and holds nothing any more."""
         self.taken: Callable[[], None] = lambda: None
@@ -178,6 +184,30 @@ class Ownership:
         for worker in sorted(lost - {row[0] for row in held}):
             self._workers.forget(worker)
             await self.gone(worker)
+
+    async def stop_strays(self) -> None:
+        """Stop what a worker runs and no row knows of: it was taken for lost, lives, and would run that to its end.
+
+        What is found at two looks in a row is meant; to one, a heartbeat may be older than the row.
+        """
+        said = {
+            (worker, held.task, held.attempt): held
+            for worker, running in self.running.items()
+            for held in running
+            if self._is_owned(held.job)
+        }
+        known = {(row[0], row[2], row[4]) for row in await self._store.run(eventlog.running, self.owned)} if said else set()
+        strays = frozenset(key for key, held in said.items() if key not in known and self._is_owned(held.job))
+        for worker, task, attempt in sorted(strays & self._strays):
+            held = said[worker, task, attempt]
+            log.warning("stray_stopped", worker=worker, task=task, attempt=attempt)
+            order = StopTask(job=held.job, run=held.run, task=task, attempt=attempt, worker=WorkerId(worker))
+            subject, name = self._bus.subjects.orders(worker), f"{self._name}-stop-{task}-{attempt}"
+            await self._bus.publish(subject, encode(order, id=name, at=self._clock.now()))
+        self._strays = strays
+
+    def _is_owned(self, job: JobId) -> bool:
+        return is_id(job) and shard_of(job, self._shards) in self._coordinator.heads
 
     async def _know_workers(self, shards: list[int]) -> None:
         """Workers that hold something of new shards have a lease from now on, whether they speak or not."""

@@ -98,7 +98,11 @@ class Runner:
 
     def running(self) -> tuple[Running, ...]:
         """What is held now, for the heartbeat."""
-        return tuple(Running(task=task, attempt=attempt) for (task, attempt), held in self._held.items() if held.granted)
+        return tuple(
+            Running(task=task, attempt=attempt, job=held.task.job, run=held.task.run)
+            for (task, attempt), held in self._held.items()
+            if held.granted
+        )
 
     @property
     def idle(self) -> bool:

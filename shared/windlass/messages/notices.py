@@ -9,10 +9,12 @@ from windlass.messages.envelope import Vocabulary
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution that a worker holds, as its heartbeat lists it."""
+    """An execution that a worker holds, as its heartbeat lists it; `job` is empty and `run` 0 from an older worker."""
 
     task: TaskId
     attempt: int
+    job: JobId = JobId("")
+    run: int = 0
 
 
 class NodeBeat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="node.beat"):
