@@ -28,7 +28,7 @@ from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import Waiting
 from windlass.ids import is_id
-from windlass.messages.commands import JOB_COMMANDS, Answer, CancelJob, JobCommand, SubmitJob
+from windlass.messages.commands import JOB_COMMANDS, Answer, CancelJob, JobCommand, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.notices import StreamChanged
 from windlass.settings import Times
@@ -121,7 +121,7 @@ async def stage(nats_url: str, prefix: str, database: str) -> AsyncIterator[Stag
         await beyond.client.flush()
         bus = await held.enter_async_context(connect(nats_url, "gateway", "test", prefix))
         reader = await held.enter_async_context(read.connect(database))
-        commands = Commands(bus, system, reader.shards, timeout_s=0.6, patience_s=0.2)
+        commands = Commands(bus, system, reader.shards, timeout_s=2.0, patience_s=0.5)
         waiting, stop = Waiting(bus, reader), asyncio.Event()
         intake = Intake(commands, waiting, reader, stop)
         parts = {"reader": reader, "commands": commands, "bus": bus, "clock": system, "times": Times()}
@@ -389,7 +389,7 @@ async def test_lists_have_pages(http: Ask) -> None:
         ("GET", f"/tasks/{'0' * 32}/log", 404, "task not found"),
         ("GET", "/tasks/x", 404, "task not found: 'x' is no id; an id has 32 hexadecimal digits"),
         ("PUT", "/jobs/x/cancel", 404, "job not found"),
-        ("PUT", f"/jobs/{'0' * 32}/restart", 404, "restarting a job is not built yet"),
+        ("PUT", "/jobs/x/restart", 404, "job not found"),
         ("POST", "/scheduled-jobs", 404, "scheduled jobs are not built yet"),
         ("GET", "/queues", 404, "the list of queues is not built yet"),
         ("POST", "/users", 404, "users are not built yet"),
@@ -420,6 +420,26 @@ async def test_cancelling_is_answered_by_the_owner(stage: Stage, http: Ask, answ
     assert stage.owner.commands == [CancelJob(job=job)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (Answer(), 200, {"status": "OK"}),
+        (Answer(code="not_found", message="no"), 404, {"message": "job not found"}),
+        (
+            Answer(code="rejected", message="job is RUNNING and can not be restarted"),
+            400,
+            {"message": "job is RUNNING and can not be restarted"},
+        ),
+    ],
+)
+async def test_restarting_is_answered_by_the_owner(stage: Stage, http: Ask, answer: Answer, status: int, body: Any) -> None:
+    job = ids.JobId(ids.new(AT))
+    stage.owner.answers = lambda command: answer
+    heard = await http("PUT", f"/jobs/{job}/restart")
+    assert (heard.status, heard.document) == (status, body)
+    assert stage.owner.commands == [RestartJob(job=job, key=stage.owner.messages[0])]
+
+
 async def test_health_says_up_and_the_release(http: Ask) -> None:
     heard = await http("GET", "/health")
     assert (heard.status, heard.document) == (200, {"status": "UP", "version": "9.9"})
@@ -437,7 +457,13 @@ async def test_counters_and_nodes(http: Ask) -> None:
 async def test_the_api_describes_itself(stage: Stage, http: Ask) -> None:
     document = json.loads((await http("GET", "/openapi.json")).body)
     described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert described >= {("POST", "/jobs"), ("GET", "/jobs/{job}"), ("PUT", "/jobs/{job}/cancel"), ("GET", "/health")}
+    assert described >= {
+        ("POST", "/jobs"),
+        ("GET", "/jobs/{job}"),
+        ("PUT", "/jobs/{job}/cancel"),
+        ("PUT", "/jobs/{job}/restart"),
+        ("GET", "/health"),
+    }
     assert set(document["paths"]["/jobs"]["post"]["requestBody"]["content"]) >= {"application/json", "text/yaml"}
     text = json.dumps(document)
     for name in document["components"]["schemas"]:

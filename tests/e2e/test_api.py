@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -114,6 +115,31 @@ def test_a_job_that_runs_is_cancelled_and_one_that_ended_is_not(api: Api) -> Non
     done = api.submit(JOB + "wait: {timeout: 30s}\n")["id"]
     assert api.ask("PUT", f"/jobs/{done}/cancel") == (400, {"message": "job is not running"})
     assert api.ask("PUT", f"/jobs/{'0' * 31}f/cancel") == (404, {"message": "job not found"})
+
+
+def test_a_job_that_failed_goes_on_where_it_failed(api: Api, tmp_path: Path) -> None:
+    door = tmp_path / "door"
+    job = api.submit(
+        "name: door\noutput: '{{ tasks.a }} and through'\n"
+        "tasks:\n  - {name: a, var: a, run: 'echo -n $WINDLASS_RUN > $TORK_OUTPUT'}\n"
+        f"  - {{name: b, run: 'test -e {door}'}}\n"
+    )["id"]
+    assert api.ended(job)["state"] == "FAILED"
+    assert api.ask("PUT", f"/jobs/{job}/restart") == (200, {"status": "OK"})
+    wait_for("the second failure", lambda: len(api.ended(job)["execution"]) == 3, 30)
+    door.touch()
+    assert api.ask("PUT", f"/jobs/{job}/restart") == (200, {"status": "OK"})
+    wait_for("the end", lambda: api.ended(job)["state"] == "COMPLETED", 30)
+    whole = api.ended(job)
+    assert whole["result"] == "1 and through"
+    assert [(task["name"], task["state"]) for task in whole["execution"]] == [
+        ("a", "COMPLETED"),
+        ("b", "FAILED"),
+        ("b", "FAILED"),
+        ("b", "COMPLETED"),
+    ]
+    assert api.ask("PUT", f"/jobs/{job}/restart") == (400, {"message": "job is COMPLETED and can not be restarted"})
+    assert api.ask("PUT", f"/jobs/{'0' * 31}f/restart") == (404, {"message": "job not found"})
 
 
 def test_who_waits_for_a_job_that_is_cancelled_is_answered(api: Api) -> None:

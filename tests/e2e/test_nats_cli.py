@@ -140,9 +140,15 @@ def test_a_message_id_makes_publishing_twice_harmless(person: Person, name: str)
     assert [job["name"] for job in person.get("/jobs?size=20")["items"]].count(name) == 1
 
 
-def test_pub_jobs_cancel_ends_a_job(person: Person, name: str) -> None:
+def test_pub_jobs_cancel_ends_a_job_and_jobs_restart_takes_it_up_again(person: Person, name: str) -> None:
     document = json.dumps({"name": name, "tasks": [{"name": "t", "run": "sleep 300"}]})
     job = json.loads(person.nats("req", "--raw", "api.jobs", document).stdout)["id"]
+    person.nats("pub", "jobs.cancel", job)
+    assert person.ended(name)["state"] == "CANCELLED"
+    person.nats("pub", "jobs.restart", job)
+    wait_for(
+        "its second run", lambda: [task["state"] for task in person.get(f"/jobs/{job}")["execution"]] == ["CANCELLED", "RUNNING"]
+    )
     person.nats("pub", "jobs.cancel", job)
     assert person.ended(name)["state"] == "CANCELLED"
 

@@ -18,6 +18,7 @@ from windlass.messages.events import (
     JobCompleted,
     JobEvent,
     JobFailed,
+    JobRestarted,
     TaskCancelled,
     TaskCompleted,
     TaskDispatched,
@@ -69,7 +70,7 @@ class Checks:
     def _follows(self, job: JobId, work: JobWork, event: JobEvent) -> None:
         """Whether this may come after what there was."""
         name = type(event).__name__
-        if work.job is not None and work.job.state in ENDED:
+        if work.job is not None and work.job.state in ENDED and not isinstance(event, JobRestarted):
             self._fail(f"G8/G11: {name} of job {job} after its end as {work.job.state}")
         if isinstance(event, JobCompleted | JobFailed | JobCancelled):
             if work.active():

@@ -30,6 +30,7 @@ from windlass.messages.events import (
     JobDelayed,
     JobEvent,
     JobFailed,
+    JobRestarted,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
@@ -94,12 +95,14 @@ def begun(at: datetime = THEN) -> JobStarted:
     return JobStarted(run=1, at=at)
 
 
-def dispatched(definition: Task, position: int = 1, attempt: int = 1, at: datetime = THEN, **fields: Any) -> TaskDispatched:
+def dispatched(
+    definition: Task, position: int = 1, attempt: int = 1, at: datetime = THEN, run: int = 1, **fields: Any
+) -> TaskDispatched:
     """A row waits in its queue."""
     return TaskDispatched(
-        task=task_id(position, attempt, at),
+        task=task_id(position, attempt, at, run),
         key=str(position),
-        run=1,
+        run=run,
         position=position,
         attempt=attempt,
         queue=definition.queue or "default",
@@ -184,6 +187,11 @@ def job_failed(error: str, at: datetime = NOW) -> JobFailed:
 def job_cancelled(at: datetime = NOW) -> JobCancelled:
     """Somebody ended the job."""
     return JobCancelled(at=at)
+
+
+def job_restarted(run: int = 2, key: str = "again", at: datetime = NOW) -> JobRestarted:
+    """The job goes on where it ended."""
+    return JobRestarted(run=run, key=key, at=at)
 
 
 def queued(definition: Job) -> list[JobEvent]:

@@ -20,7 +20,7 @@ from windlass.coordinator.records import Records
 from windlass.documents.reading import read_job, read_task
 from windlass.errors import Invalid, WindlassError
 from windlass.ids import JobId, byte_for, is_id, shard_of
-from windlass.messages.commands import JOB_COMMANDS, CancelJob, Fence, JobCommand, SubmitJob
+from windlass.messages.commands import JOB_COMMANDS, CancelJob, Fence, JobCommand, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 
@@ -66,17 +66,19 @@ class Forwarder:
                 key = (delivery.headers or {}).get("Nats-Msg-Id")
                 job = read_job(delivery.payload).job if word == "jobs" else read_task(delivery.payload)
                 return self._submit(job, key, delivery)
-            case "jobs.cancel":
+            case "jobs.cancel" | "jobs.restart":
                 name = JobId(delivery.payload.decode(errors="replace").strip().strip('"'))
                 if not is_id(name):
                     raise Invalid(f"{name[:64]!r} is not the id of a job: 32 hex digits")
-                return subjects.jobs(shard_of(name, self._shards)), self._message(CancelJob(job=name), delivery)
+                again = RestartJob(job=name, key=f"{self.incarnation}-{delivery.sequence}")
+                command = CancelJob(job=name) if word == "jobs.cancel" else again
+                return subjects.jobs(shard_of(name, self._shards)), self._message(command, delivery)
             case "started" | "completed" | "error" | "progress":
                 message = open_envelope(delivery.payload)
-                command = JOB_COMMANDS.decode(message.type, message.data)
-                if not isinstance(command, Fence) or not is_id(command.job) or not ids.WORKER.fullmatch(command.worker):
+                report = JOB_COMMANDS.decode(message.type, message.data)
+                if not isinstance(report, Fence) or not is_id(report.job) or not ids.WORKER.fullmatch(report.worker):
                     raise Invalid(f"{message.type} is no worker's report")
-                return subjects.report(word, shard_of(command.job, self._shards), command.worker), delivery.payload
+                return subjects.report(word, shard_of(report.job, self._shards), report.worker), delivery.payload
             case _:
                 raise Invalid(f"{word} is not built yet")
 

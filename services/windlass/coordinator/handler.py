@@ -47,6 +47,7 @@ from windlass.messages.commands import (
     QueueTask,
     RefuseTask,
     ReportProgress,
+    RestartJob,
     StartJob,
     SubmitJob,
 )
@@ -84,7 +85,7 @@ COMMIT_S = Histogram(
 _encode = msgspec.json.Encoder().encode
 
 SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
-    "jobs": (SubmitJob, CancelJob),
+    "jobs": (SubmitJob, CancelJob, RestartJob),
     "pending": (AdvanceJob, StartJob, QueueTask, ExpireTask),
     "started": (ClaimTask,),
     "progress": (ReportProgress,),

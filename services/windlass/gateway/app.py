@@ -90,6 +90,7 @@ def _litestar(parts: Mapping[str, Any], version: str) -> Litestar:
             jobs.get_job,
             jobs.get_job_log,
             jobs.cancel_job,
+            jobs.restart_job,
             tasks.get_task,
             tasks.get_task_log,
             nodes.list_nodes,

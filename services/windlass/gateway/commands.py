@@ -16,7 +16,7 @@ from windlass.errors import Unavailable, WindlassError, rebuild
 from windlass.gateway.replies import Busy
 from windlass.gateway.shapes import Committed
 from windlass.ids import JobId
-from windlass.messages.commands import ANSWERS, Answer, CancelJob, SubmitJob
+from windlass.messages.commands import ANSWERS, Answer, CancelJob, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 
@@ -25,6 +25,7 @@ WAITING_MAX = 5_000
 PATIENCE_S = 2.0
 """Without an answer for this long, a command is sent again; then after twice as long, and so on."""
 
+Command = SubmitJob | CancelJob | RestartJob
 _committed = msgspec.json.Decoder(Committed)
 
 
@@ -86,7 +87,18 @@ class Commands:
         """
         await self._ask(CancelJob(job=job), job, ids.new(self._clock.now(), chance=self._chance))
 
-    async def _ask(self, command: SubmitJob | CancelJob, job: JobId, message: str) -> Answer:
+    async def restart(self, job: JobId) -> None:
+        """Go on with a job where it failed or was cancelled.
+
+        Raises:
+            NotFound: there is no such job.
+            Rejected: it cannot be restarted, and why.
+            Unavailable: nothing was sent, or the outcome is unknown.
+        """
+        key = ids.new(self._clock.now(), chance=self._chance)
+        await self._ask(RestartJob(job=job, key=key), job, key)
+
+    async def _ask(self, command: Command, job: JobId, message: str) -> Answer:
         if self._waiting >= WAITING_MAX:
             raise Busy(f"{WAITING_MAX} requests wait for coordinators already; nothing was sent, ask again later")
         if not self._bus.connected:
@@ -100,7 +112,7 @@ class Commands:
             raise rebuild(answer.code, answer.message or answer.code)
         return answer
 
-    async def _first(self, command: SubmitJob | CancelJob, job: JobId, message: str) -> Answer:
+    async def _first(self, command: Command, job: JobId, message: str) -> Answer:
         """The first answer; each sending has an inbox of its own, since a new connection has a new one."""
         loop = asyncio.get_running_loop()
         subject = self._subjects[ids.shard_of(job, self._shards)]

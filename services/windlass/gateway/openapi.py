@@ -85,7 +85,7 @@ def config(version: str) -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Windlass",
         version=version,
-        description="Submit jobs, look at them, cancel them.",
+        description="Submit jobs, look at them, cancel them, restart them.",
         path="/openapi.json",
         render_plugins=[JsonRenderPlugin(path="/")],
         use_handler_docstrings=True,

@@ -146,7 +146,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
-    "started_at", "completed_at", "failed_at", "result", "error", "drive_at", "drives",
+    "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "drive_at", "drives",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
@@ -214,7 +214,7 @@ def _calls(batch: Batch) -> Iterator[Call]:
 _EVENT_COLUMNS = ("kind", "stream", "version", "shard", "position", "type", "data", "metadata", "at", "timed", "hooked")
 _JOB_CHANGES = (
     "id", "version", "run", "state", "position", "progress", "started_at", "completed_at", "failed_at", "result", "error",
-    "drive_at", "drives",
+    "restarted_by", "drive_at", "drives",
 )  # fmt: skip
 _TASK_CHANGES = (
     "id", "attempt", "redelivered", "state", "worker", "progress", "scheduled_at", "started_at", "completed_at", "failed_at",

@@ -29,6 +29,7 @@ class JobRow(msgspec.Struct, kw_only=True):
     failed_at: datetime | None = None
     result: str = ""
     error: str = ""
+    restarted_by: str = ""
     drive_at: datetime | None = None
     drives: int = 0
 

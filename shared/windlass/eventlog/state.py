@@ -15,6 +15,7 @@ from windlass.messages.events import (
     JobDelayed,
     JobEvent,
     JobFailed,
+    JobRestarted,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
@@ -124,6 +125,9 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             job.state, job.failed_at, job.error = "FAILED", event.at, event.error
         case JobCancelled():
             job.state = "CANCELLED"
+        case JobRestarted():
+            job.run, job.state, job.failed_at, job.error, job.restarted_by = event.run, "RUNNING", None, "", event.key
+            job.position, job.started_at = max(job.position, 1), job.started_at or event.at
         case _:
             assert_never(event)
 

@@ -82,6 +82,13 @@ class LoseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """The lease of the worker that ran it has run out (said by the coordinator itself)."""
 
 
+class RestartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.restart"):
+    """Go on with a job that failed or was cancelled, at the task where it ended; once for each `key`, which is the request's."""
+
+    job: JobId
+    key: str
+
+
 class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):
     """The time has come at which a delayed job begins its run `run`."""
 
@@ -108,11 +115,14 @@ class ExpireTask(Due, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 Report = ClaimTask | ReportProgress | CompleteTask | FailTask
 Timer = StartJob | QueueTask | ExpireTask
 """What the scheduler says when a timer has fired. Said late, twice or in vain it changes nothing."""
-JobCommand = SubmitJob | CancelJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask | Timer
+JobCommand = (
+    SubmitJob | CancelJob | RestartJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask | Timer
+)
 
 JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
     SubmitJob,
     CancelJob,
+    RestartJob,
     AdvanceJob,
     ClaimTask,
     ReportProgress,

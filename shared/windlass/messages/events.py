@@ -181,6 +181,14 @@ class JobFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     at: datetime
 
 
+class JobRestarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.restarted"):
+    """A job that had failed or was cancelled goes on, as run `run`, at the task where it ended. `key` is of the request."""
+
+    run: int
+    key: str
+    at: datetime
+
+
 class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.cancelled"):
     """Somebody ended the job."""
 
@@ -205,6 +213,7 @@ JobEvent = (
     | JobCompleted
     | JobFailed
     | JobCancelled
+    | JobRestarted
 )
 
 JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
@@ -225,6 +234,7 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
     JobCompleted,
     JobFailed,
     JobCancelled,
+    JobRestarted,
 )
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
@@ -244,7 +254,10 @@ TIMED = frozenset(
     )
 )
 
-SINCE: Mapping[str, int] = {tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)}
+SINCE: Mapping[str, int] = {
+    **{tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)},
+    tag_of(JobRestarted): 5,
+}
 """The format with which each type of event came that the first release did not write."""
 
 

@@ -30,6 +30,7 @@ from windlass.messages.commands import (
     LoseTask,
     QueueTask,
     ReportProgress,
+    RestartJob,
     StartJob,
     SubmitJob,
 )
@@ -40,6 +41,7 @@ from windlass.messages.events import (
     JobDelayed,
     JobEvent,
     JobFailed,
+    JobRestarted,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
@@ -84,6 +86,8 @@ def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) ->
             yield from _submit(command, work, now, render)
         case CancelJob():
             yield from _cancel(work, now)
+        case RestartJob():
+            yield from _restart(command, work, now, render)
         case StartJob():
             yield from _start(command, work, now, render)
         case AdvanceJob():
@@ -196,6 +200,18 @@ def _cancel(work: JobWork, now: datetime) -> Iterator[JobEvent]:
     for task in work.active():
         yield TaskCancelled(task=task.id, at=now)
     yield JobCancelled(at=now)
+
+
+def _restart(command: RestartJob, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
+    job = _job(work)
+    if job.restarted_by == command.key:
+        return
+    if job.state not in ("FAILED", "CANCELLED"):
+        raise Rejected(f"job is {job.state} and can not be restarted")
+    if job.position > job.task_count:
+        raise Rejected("job has no more tasks to run")
+    yield JobRestarted(run=job.run + 1, key=command.key, at=now)
+    yield from _advance(job, work, now, render)
 
 
 def _claim(command: ClaimTask, work: JobWork, now: datetime) -> Iterator[JobEvent]:

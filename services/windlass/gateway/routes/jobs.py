@@ -1,4 +1,4 @@
-"""Jobs: submit, look at, cancel."""
+"""Jobs: submit, look at, cancel, restart."""
 
 from typing import Any
 
@@ -121,4 +121,16 @@ async def cancel_job(job: FromPath[str], commands: NamedDependency[Commands]) ->
         raise NotFound("job not found") from error
     except Rejected as error:
         raise Invalid("job is not running") from error
+    return Status()
+
+
+@put("/jobs/{job:str}/restart", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
+async def restart_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
+    """Go on with a job that failed or was cancelled, at the task where it ended."""
+    try:
+        await commands.restart(job_id(job))
+    except NotFound as error:
+        raise NotFound("job not found") from error
+    except Rejected as error:
+        raise Invalid(str(error)) from error
     return Status()

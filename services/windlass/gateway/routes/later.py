@@ -17,7 +17,6 @@ def _later(what: str, *paths: str) -> HTTPRouteHandler:
 
 
 later = [
-    _later("restarting a job is", "/jobs/{job:str}/restart"),
     _later(
         "scheduled jobs are",
         "/scheduled-jobs",
