@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.support.following import SHARDS, TABLES, Pen, follower, write_down
 from tests.support.services import desk
@@ -19,6 +20,7 @@ from windlass.clock import system as clock
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import IDLE_S, PAGE_SIZE, Follower, Project, Recorded
 from windlass.eventlog.migrate import migrate
+from windlass.eventlog.statements import composed
 from windlass.messages.envelope import encode
 from windlass.messages.notices import HeadMoved
 
@@ -257,3 +259,17 @@ async def test_it_goes_on_after_its_session_was_ended(scene: Scene) -> None:
         scene.pen.append(0)
         await scene.caught_up()
         assert len(made.held) == SHARDS
+
+
+async def test_what_is_wanted_is_found_by_an_index_of_its_own(scene: Scene) -> None:
+    def explain(connection: psycopg.Connection, wanted: str) -> str:
+        query = sql.SQL("EXPLAIN ") + composed("read_wanted", wanted=wanted)
+        places = {"shards": [0, 1], "seen": [5, 5], "heads": [900, 900], "most": 100, "size": 1000}
+        return "\n".join(row[0] for row in connection.execute(query, places))
+
+    store = Connection(scene.dsn, "plan", IDLE_S, scene.schema)
+    for wanted, index in (("timed", "shard_position_idx1"), ("hooked", "shard_position_idx2")):
+        plan = await store.run(explain, wanted)
+        assert index in plan, plan
+        assert "Seq Scan" not in plan
+    await store.close()

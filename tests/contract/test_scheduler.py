@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -20,6 +21,7 @@ from windlass.coordinator.job import waits
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import IDLE_S
 from windlass.eventlog.migrate import migrate
+from windlass.eventlog.statements import statement
 from windlass.ids import JobId
 from windlass.messages.commands import CancelJob, CompleteTask, FailTask, GrantTask, QueueTask, StopTask
 from windlass.messages.jobs import Retry
@@ -305,3 +307,23 @@ async def test_other_services_may_not_write_timers(place: Place) -> None:
             for table in ("timers", "timer_cursors", "scheduler_time"):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(f"DELETE FROM {table}".encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "index"),
+    [
+        ("claim_timers", {"now": system.now(), "most": 10, "pause": 1, "pause_max": 60}, "timers_to_fire"),
+        ("fire_again", {"now": system.now()}, "timers_fired"),
+        ("count_fired", {}, "timers_fired"),
+        ("end_timers", {"ids": [UUID(int=1)]}, "timers_pkey"),
+    ],
+)
+async def test_no_look_reads_what_is_not_due(place: Place, name: str, parameters: dict[str, Any], index: str) -> None:
+    def explain(connection: psycopg.Connection) -> str:
+        return "\n".join(row[0] for row in connection.execute(b"EXPLAIN " + statement(name), parameters))
+
+    store = Connection(place.dsn, "plan", IDLE_S)
+    plan = await store.run(explain)
+    assert index in plan, plan
+    assert "Seq Scan" not in plan
+    await store.close()

@@ -50,7 +50,7 @@ def test_data_of_another_postgres_is_refused_with_the_remedy(tmp_path: Path) -> 
     assert said.stderr.splitlines()[-1].startswith(f"windlass up: {path} holds a database of PostgreSQL 9, and found is: ")
 
 
-@pytest.mark.parametrize("service", ["gateway", "coordinator", "worker"])
+@pytest.mark.parametrize("service", ["gateway", "coordinator", "scheduler", "worker", "webhooks"])
 def test_a_service_without_its_servers_is_one_line(service: str) -> None:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("WINDLASS_")}
     said = subprocess.run(
