@@ -125,16 +125,22 @@ def _no_signals() -> Any:
     return Nothing()
 
 
+AFTER_FAILURE_S = 0.5
+"""The shortest pause after a step that failed, however often it is due."""
+
+
 async def every(period_s: float, step: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
     """Call `step` about every `period_s` until `stop`; what it raises of ours is logged and tried again."""
     name = getattr(step, "__name__", "step")
     while not stop.is_set():
+        pause_s = period_s
         try:
             await step()
         except WindlassError as error:
             log.warning("step_failed", step=name, error=str(error))
+            pause_s = max(period_s, AFTER_FAILURE_S)
         with suppress(TimeoutError):
-            async with asyncio.timeout(period_s * random.uniform(0.9, 1.1)):  # noqa: S311 jitter, not secrecy
+            async with asyncio.timeout(pause_s * random.uniform(0.9, 1.1)):  # noqa: S311 jitter, not secrecy
                 await stop.wait()
 
 

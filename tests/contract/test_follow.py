@@ -251,6 +251,23 @@ async def test_events_that_cannot_be_projected_hold_up_their_shard_alone(scene: 
         assert made.trouble() is None
 
 
+async def test_should_a_lock_not_be_enough_the_cursor_moves_only_from_where_it_is_expected(scene: Scene) -> None:
+    """Whoever was overtaken stores nothing, and begins again with a new session."""
+    overtaken: list[int] = []
+
+    def project(connection: psycopg.Connection, events: Sequence[Recorded]) -> None:
+        write_down(connection, events)
+        if not overtaken:
+            overtaken.append(1)
+            scene.look.execute("INSERT INTO seen SELECT 0, 1, 'x'")
+            scene.look.execute("UPDATE seen_cursors SET position = 1 WHERE shard = 0")
+
+    async with scene.following(project) as made:
+        scene.pen.append(0, 3)
+        await scene.caught_up()
+        await until("it follows all", lambda: len(made.held) == SHARDS)
+
+
 async def test_it_goes_on_after_its_session_was_ended(scene: Scene) -> None:
     async with scene.following() as made:
         scene.pen.append(0)

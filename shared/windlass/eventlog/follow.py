@@ -105,7 +105,7 @@ class Follower:
     def trouble(self) -> str | None:
         """What keeps it from following, if anything does: for the service's health."""
         if self.stuck:
-            return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(self.stuck.items()))
+            return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(dict(self.stuck).items()))
         silent = self._clock.monotonic() - self._looked_at
         return f"has not read the log for {silent:.0f} s" if silent > 10 else None
 
@@ -132,7 +132,7 @@ class Follower:
         except Unavailable as error:
             log.warning("following_postponed", follower=self._cursors, error=str(error))
             self.held.clear()
-            self._generation = 0
+            await self._store.drop()
             return False
         self._looked_at = self._clock.monotonic()
         self.passed()
