@@ -7,7 +7,7 @@ from windlass import expressions, urls
 from windlass.documents.tree import Problem, refused
 from windlass.durations import NotADuration, NotAMoment, moment, nanoseconds
 from windlass.errors import Invalid
-from windlass.expressions import ExpressionError
+from windlass.expressions import DEFAULT, ExpressionError, Limits
 from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 from windlass.subjects import check_queue
 
@@ -20,6 +20,8 @@ RETRY_DELAY_MAX_NS = 5 * 60 * 10**9
 RETRY_FACTOR_MAX = 10
 WEBHOOKS_MAX = 100
 """Of one job: each event of it may be sent to all of them."""
+PATTERN_STEPS_MAX = 400_000
+"""What compiling all regular expressions of a job may cost, some 0.1 s, shared evenly by its expressions."""
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
@@ -52,12 +54,13 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
         lines.append(_line("Job.Tasks", "min", "a job is a list of tasks; give it at least one"))
     if len(job.webhooks) > WEBHOOKS_MAX:
         lines.append(_line("Job.Webhooks", "max", f"there are {len(job.webhooks)}; {WEBHOOKS_MAX} are allowed"))
+    limits = DEFAULT._replace(steps=PATTERN_STEPS_MAX // (1 + len(job.webhooks) + len(job.tasks)))
     for index, webhook in enumerate(job.webhooks):
-        _check_webhook(webhook, index, lines)
+        _check_webhook(webhook, index, lines, limits)
     _check_start(job, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)))
-    _check_expression(job.output, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)), "Output")
+    _check_expression(job.output, lambda field, rule, remedy: lines.append(_line(f"Job.{field}", rule, remedy)), "Output", limits)
     for index, task in enumerate(job.tasks):
-        _check_task(task, index, lines)
+        _check_task(task, index, lines, limits)
     if lines:
         raise refused(*lines)
 
@@ -79,7 +82,7 @@ def _line(path: str, rule: str, remedy: str) -> Problem:
     return Problem(text, path.partition(".")[2])
 
 
-def _check_task(task: Task, index: int, lines: list[Problem]) -> None:
+def _check_task(task: Task, index: int, lines: list[Problem], limits: Limits) -> None:
     def refuse(field: str, rule: str, remedy: str) -> None:
         lines.append(_line(f"Job.Tasks[{index}].{field}", rule, remedy))
 
@@ -108,12 +111,12 @@ def _check_task(task: Task, index: int, lines: list[Problem]) -> None:
             nanoseconds(task.timeout)
         except NotADuration as error:
             refuse("Timeout", "duration", f"{error}; write one such as 1h30m or 10s")
-    _check_expression(task.if_, refuse, "If")
+    _check_expression(task.if_, refuse, "If", limits)
     if len(task.var) > VAR_MAX:
         refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
 
 
-def _check_webhook(webhook: Webhook, index: int, lines: list[Problem]) -> None:
+def _check_webhook(webhook: Webhook, index: int, lines: list[Problem], limits: Limits) -> None:
     def refuse(field: str, rule: str, remedy: str) -> None:
         lines.append(_line(f"Job.Webhooks[{index}].{field}", rule, remedy))
 
@@ -131,13 +134,13 @@ def _check_webhook(webhook: Webhook, index: int, lines: list[Problem]) -> None:
             refuse("Headers", "header", f"{name} is set by Windlass itself; remove it")
         elif "{{" not in value and not HEADER_VALUE.fullmatch(value):  # a template's value is checked when it is known
             refuse("Headers", "header", f"{name} holds a line break or a control character; remove it")
-    _check_expression(webhook.if_, refuse, "If")
+    _check_expression(webhook.if_, refuse, "If", limits)
 
 
-def _check_expression(text: str, refuse: Refuse, field: str) -> None:
+def _check_expression(text: str, refuse: Refuse, field: str, limits: Limits) -> None:
     """A field that holds one expression, in braces or bare: what Tork's rule `expr` asks of it."""
     try:
-        expressions.check(text)
+        expressions.check(text, limits)
     except ExpressionError as error:
         refuse(field, "expr", f"{error.message} (line {error.line}, column {error.column})")
 

@@ -15,8 +15,9 @@ from windlass.expressions.values import to_bytes, well_formed
 _LONGEST = 1000
 _KEPT_MAX, _KEPT_SIZE_MAX = 128, 400_000
 _ESCAPED = re.compile(r"\\Q.*?(?:\\E|\Z)|\\[^QC]", re.DOTALL)
-_CLASS_COST = 500
-"""Steps to read a class such as `\\pL`, of hundreds of ranges."""
+_REPEATED = re.compile(r"\{[0-9]")
+_CHARACTER_COST, _CLASS_COST, _REPEAT_COST = 5, 500, 5_000
+"""Steps to read a character; a class such as `\\pL`, of hundreds of ranges; and whatever is repeated by count."""
 _LARGE_COST = 240_000
 """Steps for a program of the largest size: sixty milliseconds."""
 
@@ -72,7 +73,8 @@ def _compiled(text: str, pay: Callable[[int], None], error: type[ExpressionError
         raise error(f"error parsing regexp: longer than {_LONGEST} characters", position)
     if "\\C" in _ESCAPED.sub("", text):  # RE2 in C++ knows it, the one in Go does not
         raise error(f"error parsing regexp: invalid escape sequence: `\\C`: `{text}`", position)
-    pay(_CLASS_COST * (text.count("\\p") + text.count("\\P")))
+    classes, repeats = text.count("\\p") + text.count("\\P"), _REPEATED.search(text) is not None
+    pay(_CHARACTER_COST * len(text) + _CLASS_COST * classes + _REPEAT_COST * repeats)
     reason = ""
     for options, price in _SIZES:
         pay(price)

@@ -1,5 +1,6 @@
 """The rules of a job, in the words of Tork's validator."""
 
+import time
 from typing import Any
 
 import pytest
@@ -136,3 +137,12 @@ def test_what_tork_takes_is_taken(job: Job) -> None:
 def test_a_wait_needs_a_duration(timeout: str) -> None:
     with pytest.raises(Invalid, match=r"^time: .*\(wait.timeout\)"):
         check_wait(Wait(timeout=timeout))
+
+
+def test_dear_patterns_of_a_whole_job_cost_no_more_than_a_moment() -> None:
+    """Each would take some fifty milliseconds to compile."""
+    dear = [" or ".join(rf"'a' matches '[\\\\pL]{{90}}{at}-{n}'" for n in range(10)) for at in range(30)]
+    started = time.process_time()
+    check_job(Job(name="j", tasks=tuple(Task(name="t", if_=f"{{{{ {text} }}}}") for text in dear)))
+    assert time.process_time() - started < 3
+    assert lines(of(if_="{{ 'a' matches '(' }}"))[0].startswith("Key: 'Job.Tasks[0].If' Error")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.property.expressions.costly import MEMORY_MIB, measure
-from windlass.expressions import QUICK, ExpressionError, Limits, StringMap, evaluate, render
+from windlass.expressions import QUICK, CompileError, ExpressionError, Limits, StringMap, check, evaluate, render
 
 DOUBLING = "let a = repeat('x', 900000); let b = a + a; let c = b + b; let d = c + c; let e = d + d; let f = e + e; f + f"
 
@@ -125,3 +125,13 @@ def test_the_scanner_is_linear_in_texts_made_against_it() -> None:
     )
     for text in openings:
         assert render(text) == text
+
+
+def test_a_check_believes_in_patterns_that_it_cannot_afford() -> None:
+    bad, dear = r"""'a' matches '\\pL{1001}'""", r"""'a' matches '[\\pL]{80}'"""
+    check(dear)
+    for source in (bad, dear):
+        check(source, Limits(steps=100))
+    for source, limits in ((bad, Limits()), ("'a' matches '('", Limits(steps=100)), ("1 + true", Limits(steps=0))):
+        with pytest.raises(CompileError):
+            check(source, limits)
