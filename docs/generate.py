@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (ROOT / "services", ROOT / "shared")
 sys.path[1:1] = [str(source) for source in SOURCES]
 
-from windlass import settings  # noqa: E402 the line above makes this work without an installation
+from windlass import metrics, settings  # noqa: E402 the line above makes this work without an installation
 from windlass.bus import permissions, streams  # noqa: E402
 from windlass.local import nats  # noqa: E402
 from windlass.local.data import NATS_USERS  # noqa: E402
@@ -223,6 +223,15 @@ def _documented(path: Path, name: str) -> dict[str, str]:
     return found
 
 
+def all_metrics() -> str:
+    """Each metric, by service."""
+    rows = []
+    for metric in (value for value in vars(metrics).values() if isinstance(value, metrics.Metric)):
+        kind = "counter" if metric.name.endswith("_total") else "histogram" if metric.buckets else "gauge"
+        rows.append((f"`{metric.name}`", metric.service, kind, ", ".join(f"`{label}`" for label in metric.labels), metric.says))
+    return table(("metric", "of", "kind", "labels", "says"), rows)
+
+
 def all_times() -> str:
     """The times of both profiles."""
     told = _documented(SOURCES[1] / "windlass" / "settings.py", "Times")
@@ -292,10 +301,18 @@ PARTS: dict[str, Callable[[], str]] = {
     "streams": all_streams,
     "consumers": all_consumers,
     "permissions": all_permissions,
+    "metrics": all_metrics,
     "times": all_times,
     "errors": all_errors,
 }
-PAGES = ("reference/events.md", "reference/messages.md", "reference/subjects.md", "reference/settings.md", "errors/README.md")
+PAGES = (
+    "reference/metrics.md",
+    "reference/events.md",
+    "reference/messages.md",
+    "reference/subjects.md",
+    "reference/settings.md",
+    "errors/README.md",
+)
 MARKED = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -49,6 +49,22 @@ class Health:
         """Add a part."""
         self._checks[name] = probe
 
+    def expect(self, name: str, within_s: float) -> Callable[[], None]:
+        """Add a part that works by itself again and again; what is returned is called each time it did."""
+        last: list[float] = []
+
+        def worked() -> None:
+            last[:] = [self._clock.monotonic()]
+
+        def probe() -> str | None:
+            if not last:
+                return "has not worked yet"
+            silent_s = self._clock.monotonic() - last[0]
+            return f"has not worked for {silent_s:.0f} s" if silent_s > within_s else None
+
+        self.check(name, probe)
+        return worked
+
     def progressed(self) -> None:
         """Real work was done just now."""
         self._progress_at = self._clock.now()

@@ -126,6 +126,14 @@ class Subjects:
         """Grants, refusals and stop orders for one worker."""
         return f"{self.prefix}x-{issued_of(worker)}"
 
+    def canary(self, node: str) -> str:
+        """What a service writes only to see that the broker stores it."""
+        return f"{self.prefix}canary.{node}"
+
+    def canaries(self) -> str:
+        """Filter: every canary."""
+        return f"{self.prefix}canary.*"
+
     # -- notices ----------------------------------------------------------------------------------------------------
 
     def heartbeat(self, node: str) -> str:

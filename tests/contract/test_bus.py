@@ -259,6 +259,24 @@ async def test_messages_come_in_order_however_few_are_asked_for_at_a_time(bus: B
     assert taker.payloads == sent
 
 
+async def test_a_consumer_that_is_gone_is_noticed_and_one_that_is_back_too(bus: Bus) -> None:
+    names, taken = Names(bus.subjects), list[Jetstream]()
+    puller = Puller(bus, names.intake, Names.shard(1), taken.append, wanted=2)
+    for _ in range(5):
+        await bus.publish(bus.subjects.jobs(1), b"{}")
+    assert puller.pending == 0
+    await puller.start()
+    await until("all came", lambda: len(taken) == 5)
+    assert [delivery.pending for delivery in taken] == [4, 3, 2, 1, 0]
+    assert (puller.stalled, puller.pending) == (False, 0)
+    await bus.jetstream.delete_consumer(names.intake, Names.shard(1))
+    await until("it is noticed", lambda: puller.stalled)
+    await streams.ensure(bus, SHARDS)
+    await bus.publish(bus.subjects.jobs(1), b"{}")
+    await until("it is back", lambda: len(taken) > 5 and not puller.stalled)
+    await puller.stop()
+
+
 async def test_a_message_knows_where_it_stands(bus: Bus) -> None:
     await bus.publish_all([(bus.subjects.report("error", 0, "w1"), b"x"), (bus.subjects.jobs(0), b"y")], {"A": "b"})
     async with _taking(bus) as taker:

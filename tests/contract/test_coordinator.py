@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from tests.support.scenario import job, task
 from tests.support.services import Desk, Hand, coordinator, desk
+from tests.support.waiting import until
 from windlass import ids
 from windlass.clock import system as clock
 from windlass.coordinator.job.decide import SKIPS_MAX
@@ -423,6 +424,18 @@ async def test_a_message_id_of_nats_makes_one_job_however_often_it_is_published(
     await here.bus.publish(f"{PREFIX}jobs", b'{"name":"after once","tasks":[{"name":"t","run":"true"}]}')
     await here.until_rows("the next job", "SELECT 1 FROM jobs WHERE name = 'after once'")
     assert await here.rows("SELECT count(*) FROM jobs WHERE name = 'once'") == [(1,)]
+
+
+async def test_what_waits_is_counted_by_queue_and_shard(here: Here) -> None:
+    name = await here.desk.submit(job(task("waits", queue="counted")))
+    queue = {"queue": "counted"}
+    await until("it is counted", lambda: REGISTRY.get_sample_value("windlass_queue_tasks", queue) == 1)
+    assert (REGISTRY.get_sample_value("windlass_queue_oldest_seconds", queue) or 0) > 0
+    shards = [REGISTRY.get_sample_value("windlass_shard_owned", {"shard": str(shard)}) for shard in range(16)]
+    assert shards == [1] * 16
+    assert (REGISTRY.get_sample_value("windlass_shard_head", {"shard": str(here.desk.shard_of(name))}) or 0) >= 3
+    await here.desk.command(CancelJob(job=name))
+    await until("it waits no more", lambda: REGISTRY.get_sample_value("windlass_queue_tasks", queue) == 0)
 
 
 # -- the whole ------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
-from prometheus_client import Counter, Histogram
 
 from windlass import log as logs
+from windlass import metrics
 from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
 from windlass.bus.consume import Jetstream
 from windlass.bus.streams import ACK_WAIT_S
@@ -71,16 +71,12 @@ RETRY_S = 0.2
 COSTLY_MAX = 4
 """Costly templates found in one batch; the rest of it waits for the next, since finding one takes milliseconds."""
 
-DECISIONS = Counter("windlass_decisions", "Commands decided.", ["type", "outcome"])
-IGNORED = Counter("windlass_reports_ignored", "Reports that changed nothing, by reason.", ["reason"])
-REDRIVES = Counter("windlass_redrives", "Orders sent again.")
-COSTLY = Counter(
-    "windlass_templates_costly", "Templates that took too long where commands are decided, and were evaluated aside."
-)
-BATCH_SIZE = Histogram("windlass_batch_messages", "Messages in one commit.", buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500))
-COMMIT_S = Histogram(
-    "windlass_commit_seconds", "Time of one commit.", buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
-)
+DECISIONS = metrics.DECISIONS.counter()
+IGNORED = metrics.IGNORED.counter()
+REDRIVES = metrics.REDRIVES.counter()
+COSTLY = metrics.COSTLY.counter()
+BATCH_SIZE = metrics.BATCH_SIZE.histogram()
+COMMIT_S = metrics.COMMIT_S.histogram()
 
 _encode = msgspec.json.Encoder().encode
 
@@ -193,6 +189,10 @@ class Coordinator:
         """A message for a shard came."""
         self._waiting.append(delivery)
         self._wake.set()
+
+    def taken(self) -> tuple[int, float]:
+        """How many messages wait here to be decided, and the broker's stamp of the oldest, in seconds since 1970."""
+        return len(self._waiting), self._waiting[0].stamp_ns / 1e9 if self._waiting else 0.0
 
     def say(self, items: Iterable[Item]) -> None:
         """Put commands of our own in the next batch."""

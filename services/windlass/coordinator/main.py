@@ -21,6 +21,7 @@ from windlass.coordinator.ownership import Ownership
 from windlass.coordinator.records import Records
 from windlass.coordinator.settings import Settings
 from windlass.coordinator.template import Settle, render
+from windlass.coordinator.watch import CANARY_S, COUNT_S, Watch
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import Outdated
@@ -122,8 +123,18 @@ async def lead(
         ownership.gone, ownership.taken = census.remove, census.shards_taken
         pulse = service.Pulse(bus, name, node.instance, "coordinator", RELEASE, clock)
         coordinator.progressed = health.progressed
-        health.check("nats", lambda: None if bus.connected else "not connected")
-        health.check("shards", lambda: None if coordinator.heads or ownership.share() == set() else "owns none yet")
+        watch = Watch(
+            name=name,
+            coordinator=coordinator,
+            ownership=ownership,
+            leases={"worker": workers, "coordinator": peers},
+            aside=aside,
+            bus=bus,
+            clock=clock,
+            shards=shards,
+            health=health,
+        )
+        balanced = health.expect("database", BALANCE_S * 10)
 
         async def agree() -> None:
             incarnation = forwarder.incarnation = await streams.ensure(bus, shards)
@@ -135,6 +146,7 @@ async def lead(
         async def balance() -> None:
             try:
                 await ownership.balance()
+                balanced()
             except Outdated as error:
                 outdated.append(error)
                 stop.set()
@@ -159,6 +171,8 @@ async def lead(
         group.create_task(service.every(node.times.sweep_s, ownership.redrive, stop))
         group.create_task(service.every(node.times.lease_s, ownership.stop_strays, stop))
         group.create_task(service.every(PARTITIONS_S, lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop))
+        group.create_task(service.every(CANARY_S, watch.canary, stop))
+        group.create_task(service.every(COUNT_S, watch.count, stop))
         group.create_task(records.store_logs(stop))
         await coordinator.serve(stop)
         await ownership.leave()

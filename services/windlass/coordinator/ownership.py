@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import nats.errors
 
 from windlass import log as logs
+from windlass import metrics
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Puller
 from windlass.bus.streams import Names
@@ -31,6 +32,7 @@ from windlass.settings import Times
 
 log = logs.get()
 
+LEASES_LOST = metrics.LEASES_LOST.counter()
 DRIVEN_MAX = 500
 """Orders said again in one sweep, of tasks and of jobs each."""
 
@@ -72,6 +74,15 @@ class Ownership:
     def owned(self) -> list[int]:
         """The shards that are owned, in order."""
         return sorted(self._coordinator.heads)
+
+    def pending(self) -> dict[int, int]:
+        """How many messages wait in the broker for each owned shard."""
+        return {shard: puller.pending for shard, puller in self._pullers.items()}
+
+    def stalled(self) -> str | None:
+        """The shards whose consumers do not answer, in words; None if all do."""
+        shards = [shard for shard, puller in self._pullers.items() if puller.stalled]
+        return f"those of shards {shards} do not answer" if shards else None
 
     def share(self) -> set[int]:
         """The shards that are ours by right, of those who are alive."""
@@ -176,6 +187,7 @@ class Ownership:
             return
         held = [row for row in await self._store.run(eventlog.running, self.owned) if row[0] in lost]
         for worker in sorted({row[0] for row in held}):
+            LEASES_LOST.inc()
             log.warning("worker_lost", worker=worker, tasks=sum(row[0] == worker for row in held))
         self._coordinator.say(
             Item(job=job, command=LoseTask(job=job, run=run, task=task, attempt=attempt, worker=WorkerId(worker)))

@@ -6,9 +6,8 @@ from collections.abc import Coroutine
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import Counter
-
 from windlass import log as logs
+from windlass import metrics
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream, Puller
 from windlass.bus.streams import LOGS, Names
@@ -25,7 +24,7 @@ log = logs.get()
 
 PARTS_MAX = 200
 """Parts stored in one transaction."""
-QUARANTINED = Counter("windlass_quarantined", "Messages that can never succeed.")
+QUARANTINED = metrics.QUARANTINED.counter()
 
 
 class Records:

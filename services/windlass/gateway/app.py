@@ -16,6 +16,8 @@ from litestar.exceptions import HTTPException
 from litestar.response import Response
 
 from windlass import log as logs
+from windlass import metrics
+from windlass.clock import system
 from windlass.errors import WindlassError
 from windlass.eventlog.read import Reader
 from windlass.gateway import openapi
@@ -24,6 +26,9 @@ from windlass.gateway.replies import Reply, error_reply, refusal, render
 from windlass.gateway.routes import health, jobs, later, nodes, tasks
 
 log = logs.get()
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+REQUESTS, REQUEST_S = metrics.REQUESTS.counter(), metrics.REQUEST_S.histogram()
 
 _ONE_JOB = re.compile(r"/jobs/([^/]+)")
 _JSON = (b"content-type", b"application/json")
@@ -46,15 +51,34 @@ class App:
         self.litestar = _litestar({"intake": intake, "version": version, **parts}, version)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
+        """Answer a request, and count it."""
+        if scope["type"] != "http":
+            await self.litestar(scope, receive, send)
+            return
+        began = system.monotonic()
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+
+        async def count(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                status, seconds = message["status"], system.monotonic() - began
+                REQUESTS.labels(method, status).inc()
+                REQUEST_S.labels(method).observe(seconds)
+                log.debug(
+                    "request_answered", method=method, path=scope["path"], status=status, duration_ms=round(seconds * 1000, 1)
+                )
+            await send(message)
+
+        await self._route(scope, receive, count)
+
+    async def _route(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
             if is_cross_origin(scope["headers"]):
                 await _send(send, refusal(403, "a page of another site sent this; cross-origin requests are refused"))
                 return
             if scope["method"] == "POST" and scope["path"] == "/jobs":
                 await self._answer(send, scope, self._intake.post(scope["headers"], receive))
                 return
-        elif scope["type"] == "http" and scope["method"] == "GET" and (one := _ONE_JOB.fullmatch(scope["path"])):
+        elif scope["method"] == "GET" and (one := _ONE_JOB.fullmatch(scope["path"])):
             await self._answer(send, scope, self._look(one[1]))
             return
         await self.litestar(scope, receive, send)

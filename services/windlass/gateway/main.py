@@ -21,6 +21,10 @@ from windlass.release import RELEASE
 log = logs.get()
 
 
+ASK_S = 5.0
+"""How often both servers are asked to do something, only to see that they do."""
+MISSED = 3
+"""So many times in a row that may fail until this service is not ready."""
 KEEP_ALIVE_S = 75
 """How long an idle connection of a client is kept; longer than most proxies keep theirs, so that they close first."""
 
@@ -60,15 +64,23 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
         parts = {"reader": reader, "commands": commands, "bus": bus, "clock": system, "times": node.times}
         pulse = service.Pulse(bus, ids.new_node(), node.instance, "gateway", RELEASE)
 
+        stored, asked = health.expect("broker", ASK_S * MISSED), health.expect("database", ASK_S * MISSED)
+
         async def beat() -> None:
-            await bus.tell(pulse.subject(), pulse.beat(port=listening.getsockname()[1]))
+            await bus.publish(pulse.subject(), pulse.beat(port=listening.getsockname()[1]), timeout_s=ASK_S)
+            stored()
             health.progressed()
+
+        async def ask() -> None:
+            await reader.installation()
+            asked()
 
         async with asyncio.TaskGroup() as group:
             endpoint = Endpoint(bus, intake, group)
             await endpoint.open()
             group.create_task(service.every(LOOK_S, waiting.look, stop))
-            group.create_task(service.every(node.times.heartbeat_s, beat, stop))
+            group.create_task(service.every(min(ASK_S, node.times.heartbeat_s), beat, stop))
+            group.create_task(service.every(ASK_S, ask, stop))
             async with (
                 service.serve_http(health, inside),
                 service.serve_http(App(intake, parts, RELEASE), listening, lifespan="off", timeout_keep_alive=KEEP_ALIVE_S),

@@ -8,9 +8,9 @@ import itertools
 from datetime import datetime
 
 import psycopg
-from prometheus_client import Counter, Gauge, Histogram
 
 from windlass import log as logs
+from windlass import metrics
 from windlass.bus.connection import Bus
 from windlass.clock import Clock
 from windlass.eventlog.connection import Connection
@@ -33,14 +33,10 @@ PUBLISH_S = 2.0
 SILENT_S = 5.0
 """Without a look for this long, this service is not ready."""
 
-FIRED = Counter("windlass_timers_fired", "Timers said for the first time.", ["kind"])
-REPEATED = Counter("windlass_timers_repeated", "Timers said again, because no effect was on record.", ["kind"])
-LATENESS_S = Histogram(
-    "windlass_timer_lateness_seconds",
-    "From the moment a timer was due until its command was with the broker.",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 2.5, 5, 10, 60),
-)
-DUE = Gauge("windlass_timers_due", "Timers that are due or were said, and whose effect is not on record.")
+FIRED = metrics.TIMERS_FIRED.counter()
+REPEATED = metrics.TIMERS_REPEATED.counter()
+LATENESS_S = metrics.TIMER_LATENESS_S.histogram()
+DUE = metrics.TIMERS_DUE.gauge()
 
 Claimed = tuple[str, JobId, str, int, datetime, int]
 """A due timer: row, job, kind, number, when it was due, how often it was said, this time included."""

@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 
-import prometheus_client as prometheus
-
 from windlass import log as logs
+from windlass import metrics
 from windlass.clock import Clock
 from windlass.errors import Unavailable
 from windlass.eventlog import deliveries
@@ -34,10 +33,10 @@ CALLS_MAX = 256
 HOST_CALLS_MAX = 8
 """Of them, to one host and port: one that hangs holds no more places than this."""
 
-OUTCOMES = prometheus.Counter("windlass_deliveries", "Deliveries that ended, by outcome.", ["outcome"])
-ATTEMPTS = prometheus.Counter("windlass_delivery_attempts", "Calls made, by status; 0 is no answer.", ["status"])
-CALL_SECONDS = prometheus.Histogram("windlass_delivery_seconds", "Time of one call.", buckets=(0.01, 0.1, 0.5, 1, 2.5, 5, 10))
-OLDEST_S = prometheus.Gauge("windlass_delivery_oldest_seconds", "Age of the oldest delivery that waits; 0 if none does.")
+OUTCOMES = metrics.DELIVERIES.counter()
+ATTEMPTS = metrics.DELIVERY_ATTEMPTS.counter()
+CALL_SECONDS = metrics.DELIVERY_S.histogram()
+OLDEST_S = metrics.DELIVERY_OLDEST_S.gauge()
 
 Post = Callable[[Taken, Callable[[], bool]], Awaitable[Answer]]
 """Makes a call, if the second argument still says yes at the last moment before the first byte; raises `TooLate` if not."""

@@ -27,6 +27,8 @@ from windlass.worker.spool import Spool
 
 log = logs.get()
 
+MISSED = 3
+"""So many heartbeats the broker may not store until this worker is not ready."""
 FIRST_BEAT_S = 0.15
 """How often a worker announces itself until a coordinator has made its orders' stream."""
 
@@ -103,6 +105,7 @@ async def work(
         orders = Puller(bus, Names(bus.subjects).orders(worker), ORDERS, runner.order, wanted=256)
         levels = {queue: _levels(bus, queue, slots, runner) for queue, slots in settings.queues.items()}
         heard_at, well = clock.monotonic(), True
+        heard = health.expect("broker", times.heartbeat_s * MISSED)
 
         async def beat() -> None:
             nonlocal heard_at, well
@@ -110,6 +113,7 @@ async def work(
             try:
                 await bus.publish(pulse.subject(), payload, timeout_s=times.heartbeat_s)
                 heard_at = clock.monotonic()
+                heard()
             finally:
                 well = await runtime.healthy()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from windlass import durations
+from windlass import durations, metrics
 from windlass import log as logs
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream
@@ -38,6 +38,8 @@ from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, Vanishe
 from windlass.worker.spool import Spool
 
 log = logs.get()
+
+RAN, HELD = metrics.TASKS_RAN.counter(), metrics.TASKS_HELD.gauge()
 
 AGAIN_S = 1.0
 """When a claim or report that was not answered is sent again for the first time; doubles from there."""
@@ -148,6 +150,7 @@ class Runner:
             await delivery.ack()
             return
         attempt = self._held[key] = Attempt(task)
+        HELD.set(len(self._held))
         self._foretell(task)
         try:
             order = await self._claim(attempt, delivery)
@@ -165,6 +168,7 @@ class Runner:
                 report = await self._run(attempt)
         finally:
             del self._held[key]
+            HELD.set(len(self._held))
         self._report(key, report)
 
     async def _claim(self, attempt: Attempt, delivery: Jetstream) -> Order | None:
@@ -210,6 +214,7 @@ class Runner:
             if (rest := await output.close()) is not None:
                 self._keep(rest)
         self._worked()
+        RAN.labels(type(outcome).__name__.lower()).inc()
         log.info(
             "task_ran",
             job=task.job,

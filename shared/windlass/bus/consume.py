@@ -19,8 +19,8 @@ EXPIRES_S = 30
 """How long the server keeps a pull request."""
 WATCH_S = 5
 """Beyond that, how long until a request that was not answered is taken for lost."""
-
-
+MISSES_MAX = 4
+"""A consumer that refused so many requests in a row is not coming back by itself."""
 ACCEPTED_S = 0.1
 """A request that was not refused within this is taken to be accepted."""
 
@@ -118,6 +118,7 @@ class Puller:
         self._subscription: object = None
         self._watch: asyncio.Task[None] | None = None
         self._misses = 0
+        self._last: Jetstream | None = None
         self._stopped = False
         self._forget: Callable[[], None] = lambda: None
         self.consumer = consumer
@@ -143,6 +144,19 @@ class Puller:
     def asked(self) -> int:
         """How many messages are asked for and have not come."""
         return self._asked
+
+    @property
+    def pending(self) -> int:
+        """How many messages waited in the consumer when it last gave one."""
+        return 0 if self._last is None else self._last.pending
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the server has refused our requests again and again, or forgotten them."""
+        silent_s = asyncio.get_running_loop().time() - self._heard_at
+        if silent_s < WATCH_S:  # else our last request was accepted after all
+            return self._misses >= MISSES_MAX
+        return self._asked > 0 and silent_s > EXPIRES_S + 2 * WATCH_S
 
     @property
     def accepted(self) -> bool:
@@ -183,7 +197,8 @@ class Puller:
             return
         self._asked = max(0, self._asked - 1)
         self._misses = 0
-        self._deliver(Jetstream(self._bus, message))
+        self._last = delivery = Jetstream(self._bus, message)
+        self._deliver(delivery)
         if self._ended is None and self._asked <= self._wanted // 2:
             await self._fill()
 

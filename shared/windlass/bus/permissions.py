@@ -48,6 +48,7 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
                     "$JS.ACK.>",
                     subjects.queues(),
                     f"{prefix}events.>",
+                    subjects.canary("*"),
                     subjects.heartbeat("*"),
                     "_INBOX_gateway.>",
                     "_INBOX_worker.>",

@@ -51,6 +51,11 @@ class Names:
         return self._name("heartbeats")
 
     @property
+    def canaries(self) -> str:
+        """Whether the broker can write."""
+        return self._name("canaries")
+
+    @property
     def logs(self) -> str:
         """Output of tasks."""
         return self._name("logs")
@@ -120,6 +125,14 @@ def streams(subjects: Subjects, shards: int) -> list[StreamConfig]:
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.MEMORY,
             max_msgs_per_subject=1,  # the newest of each node, so that a coordinator that starts knows who lives
+            max_age=HOUR_S,
+        ),
+        StreamConfig(
+            name=names.canaries,
+            subjects=[subjects.canaries()],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,  # so that a disk that takes no writes is noticed
+            max_msgs_per_subject=1,
             max_age=HOUR_S,
         ),
         StreamConfig(

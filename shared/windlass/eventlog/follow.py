@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
-from prometheus_client import Counter, Gauge
 
 from windlass import log as logs
+from windlass import metrics
 from windlass.clock import Clock
 from windlass.errors import Unavailable
 from windlass.eventlog.connection import Connection
@@ -35,8 +35,8 @@ PAGE_SIZE = 8 * 1024 * 1024
 LIVING = 1 << 16
 """The lock that every living instance holds together with the others; no shard has this number."""
 
-FOLLOWED = Counter("windlass_follower_events", "Events projected.", ["follower"])
-BEHIND = Gauge("windlass_follower_behind", "Positions between cursors and heads, of the shards followed here.", ["follower"])
+FOLLOWED = metrics.FOLLOWED.counter()
+BEHIND = metrics.BEHIND.gauge()
 
 
 @dataclass(frozen=True, slots=True)

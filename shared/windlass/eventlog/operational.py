@@ -67,6 +67,11 @@ def keep_node(connection: psycopg.Connection, beat: NodeBeat, at: datetime) -> N
     )
 
 
+def waiting(connection: psycopg.Connection, shards: Sequence[int]) -> list[tuple[str, int, datetime]]:
+    """Tasks of some shards that wait for a worker: queue, how many, since when the first."""
+    return connection.execute(statement("count_waiting"), {"shards": list(shards)}).fetchall()
+
+
 def quarantine(
     connection: psycopg.Connection, subject: str, payload: bytes, headers: Mapping[str, str] | None, reason: str, at: datetime
 ) -> str:

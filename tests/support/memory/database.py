@@ -105,6 +105,7 @@ class Database:
             log.ensure_partitions: lambda session, now, months=3: None,
             operational.keep_logs: self._keep_logs,
             operational.keep_node: self._keep_node,
+            operational.waiting: lambda session, shards: [],
             operational.quarantine: self._quarantine,
         }
 
