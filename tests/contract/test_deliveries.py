@@ -129,7 +129,7 @@ class Scene:
                     created_at=THEN,
                 )
             )
-        deliveries.store(self.connection, Projected(deliveries=made))
+        deliveries.store(self.connection, Projected(deliveries=made), THEN)
         self.owed[host] += [delivery.id for delivery in made]
         return [delivery.id for delivery in made]
 

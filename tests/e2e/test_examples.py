@@ -15,6 +15,7 @@ RESULTS = {
     "chain": "1024",
     "later": "answered at try 3",
     "retry": "worked at try 2",
+    "webhooks": "told on port 9000",
     "image": "alpine 3.18.3",
 }
 pytestmark = pytest.mark.xdist_group("examples")

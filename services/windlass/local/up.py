@@ -65,6 +65,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--coordinators", type=_count, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument("--schedulers", type=_count, default=1, metavar="N", help="how many (default: 1)")
+    parser.add_argument("--webhooks", type=_count, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument("--workers", type=_count, default=1, metavar="N", help="how many (default: 1)")
     parser.add_argument("--log-format", choices=("console", "json"), help="of the merged log on stderr (default: console)")
     parser.add_argument("--while-used", action="store_true", help=argparse.SUPPRESS)  # how `windlass run` starts it
@@ -122,7 +123,8 @@ class Stack:
         self.url = f"http://{host}:{self._api.number}"
         names = ["gateway-1", *(f"coordinator-{i + 1}" for i in range(args.coordinators))]
         names += [f"worker-{i + 1}" for i in range(args.workers)]
-        names += [*(f"scheduler-{i + 1}" for i in range(args.schedulers)), "webhooks-1"]
+        names += [f"scheduler-{i + 1}" for i in range(args.schedulers)]
+        names += [f"webhooks-{i + 1}" for i in range(args.webhooks)]
         self._instances = names
         self._ports = self._choose_ports(["nats", "postgres", *names])
         major = Postgres.major_of(data)

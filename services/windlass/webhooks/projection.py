@@ -188,7 +188,7 @@ class Projection:
             if self._clock.monotonic() - spoke_at > PING_S:
                 formats(connection)
                 spoke_at = self._clock.monotonic()
-        deliveries.store(connection, projected)
+        deliveries.store(connection, projected, self._clock.now())
 
 
 def _decoded(place: Recorded) -> JobEvent | None:

@@ -110,8 +110,8 @@ def load(connection: psycopg.Connection, jobs: Collection[str], tasks: Collectio
     return works
 
 
-def store(connection: psycopg.Connection, projected: Projected) -> None:
-    """Keep what events came to; for inside the transaction that moves the cursors."""
+def store(connection: psycopg.Connection, projected: Projected, now: datetime) -> None:
+    """Keep what events came to, what is owed being due `now`; for inside the transaction that moves the cursors."""
     jobs = list(projected.jobs.values())
     tasks = [task for task in projected.tasks.values() if task.state in ACTIVE]
     with connection.pipeline():
@@ -139,7 +139,7 @@ def store(connection: psycopg.Connection, projected: Projected) -> None:
                 },
             )
         if projected.deliveries:
-            _add(connection, projected.deliveries)
+            _add(connection, projected.deliveries, now)
 
 
 def _brief(task: Task) -> Task:
@@ -147,7 +147,7 @@ def _brief(task: Task) -> Task:
     return Task(name=task.name, description=task.description, var=task.var, tags=task.tags)
 
 
-def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> None:
+def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery], now: datetime) -> None:
     connection.execute(
         statement("add_deliveries"),
         {
@@ -172,7 +172,7 @@ def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery]) -> None
             "id": _uuids(lanes),
             "host": [waiting[0].host for waiting in lanes.values()],
             "waiting": [len(waiting) for waiting in lanes.values()],
-            "due_at": [waiting[0].created_at for waiting in lanes.values()],
+            "due_at": [now for _ in lanes],
         },
     )
 
