@@ -107,3 +107,17 @@ migrate *ARGS:
 [group('run')]
 example NAME:
     uv run windlass run examples/{{ NAME }}.yaml
+
+# the image windlass/SERVICE on the Python image BASE: packages are collected here, so building needs no network
+[group('deploy')]
+image SERVICE BASE="python:3.13-slim":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages=deploy/build/{{ SERVICE }}
+    rm -rf "$packages" "$packages.wheel"
+    python=$(docker run --rm --entrypoint python3 {{ BASE }} -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    machine=$(docker version --format '{{{{.Server.Arch}}' | sed 's/amd64/x86_64/; s/arm64/aarch64/')
+    uv build --quiet --wheel --out-dir "$packages.wheel"
+    wheel=$(realpath "$packages.wheel"/*.whl)
+    uv pip install --quiet --target "$packages" --python-version "$python" --python-platform "$machine-manylinux_2_28" "windlass[{{ SERVICE }}] @ file://$wheel"
+    docker build --quiet --build-arg BASE={{ BASE }} --build-arg SERVICE={{ SERVICE }} --tag "windlass/{{ SERVICE }}:${WINDLASS_TAG:-latest}" --file deploy/Dockerfile "$packages"
