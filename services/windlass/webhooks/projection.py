@@ -26,11 +26,13 @@ from windlass.eventlog.summaries import JobSummary, TaskSummary, job_summary, ta
 from windlass.expressions import QUICK, Environment, ExpressionError, StringArray, StringMap, Time, Value
 from windlass.expressions.tork import hook_environment, job_environment
 from windlass.ids import TaskId
-from windlass.messages.events import JOB_EVENTS, JobEvent, JobSubmitted, TaskProgressed
+from windlass.messages.events import JOB_EVENTS, JobEvent, JobRestarted, JobSubmitted, TaskProgressed
 from windlass.messages.jobs import JOB_PROGRESS, JOB_STATE, TASK_PROGRESS, TASK_STATE, Webhook
 
 log = logs.get()
 
+RESTARTED = "RESTART"
+"""As what webhooks are told of a job that runs again."""
 PING_S = 0.5
 """How long to evaluate between two words to the server, which ends a session that is silent in a transaction."""
 
@@ -65,7 +67,9 @@ def fold(work: JobWork, event: JobEvent) -> list[Happened]:
         job.definition = msgspec.structs.replace(job.definition, tasks=())
     summary = job_summary(job, job.definition)
     happened = []
-    if job.state not in (before[0], "SCHEDULED"):
+    if isinstance(event, JobRestarted):
+        happened.append(Happened(JOB_STATE, msgspec.structs.replace(summary, state=RESTARTED)))
+    elif job.state not in (before[0], "SCHEDULED"):
         happened.append(Happened(JOB_STATE, summary))
     for task in work.touched.values():
         if isinstance(event, TaskProgressed):

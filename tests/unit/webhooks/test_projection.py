@@ -12,12 +12,14 @@ from tests.support.scenario import (
     begun,
     cancelled,
     completed,
+    delayed,
     dispatched,
     failed,
     job,
     job_cancelled,
     job_completed,
     job_failed,
+    job_restarted,
     progressed,
     queued,
     redelivered,
@@ -28,6 +30,7 @@ from tests.support.scenario import (
     submitted,
     task,
     task_id,
+    task_queued,
 )
 from windlass.eventlog.deliveries import Delivery
 from windlass.eventlog.state import JobWork
@@ -111,6 +114,25 @@ def test_tasks_that_never_wait_are_told_of_once() -> None:
         ("job.Progress", "SCHEDULED"),
     ]
     assert told(submitted(job()), begun(), refused(task(), "no"))[1:] == [("task.StateChange", "FAILED")]
+
+
+def test_a_job_that_runs_again_says_restart_as_in_tork() -> None:
+    begin = [*running(job()), failed(task_id(), "no"), job_failed("no")]
+    again: list[JobEvent] = [job_restarted(), dispatched(task(), attempt=2, at=NOW), started(task_id(1, 2, NOW), 2)]
+    assert told(*begin, *again)[len(told(*begin)) :] == [
+        ("job.StateChange", "RESTART"),
+        ("task.StateChange", "SCHEDULED"),
+        ("task.StateChange", "RUNNING"),
+    ]
+
+
+def test_a_retry_that_waits_is_told_of() -> None:
+    row = delayed(task(), attempt=2, until=NOW)
+    begin = running(job())
+    assert told(*begin, row, task_queued(row.task))[len(told(*begin)) :] == [
+        ("task.StateChange", "PENDING"),
+        ("task.StateChange", "SCHEDULED"),
+    ]
 
 
 def test_events_of_a_job_that_is_not_known_are_nothing() -> None:
