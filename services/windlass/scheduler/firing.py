@@ -63,7 +63,7 @@ class Firing:
             Unavailable: the database did not answer.
         """
         while self._bus.connected:
-            claimed = await self._store.run(_claim, self._time.now())
+            claimed = await self._store.run(claim, self._time.now())
             self._looked_at = self._clock.monotonic()
             await self._say(claimed)
             if len(claimed) < CLAIM_MAX:
@@ -90,7 +90,7 @@ class Firing:
         Raises:
             Unavailable: the database did not answer.
         """
-        await self._store.run(_again, self._time.now())
+        await self._store.run(say_again, self._time.now())
 
     async def count(self) -> None:
         """Count what waits for its effect.
@@ -98,19 +98,22 @@ class Firing:
         Raises:
             Unavailable: the database did not answer.
         """
-        DUE.set(await self._store.run(_count))
+        DUE.set(await self._store.run(count_said))
 
 
-def _claim(connection: psycopg.Connection, now: datetime) -> list[Claimed]:
+def claim(connection: psycopg.Connection, now: datetime) -> list[Claimed]:
+    """Take what is due, for this instance alone; it is due again later."""
     limits = {"now": now, "most": CLAIM_MAX, "pause": AGAIN_S, "pause_max": AGAIN_MAX_S}
     return connection.execute(statement("claim_timers"), limits).fetchall()
 
 
-def _again(connection: psycopg.Connection, now: datetime) -> None:
+def say_again(connection: psycopg.Connection, now: datetime) -> None:
+    """Make due what was said."""
     connection.execute(statement("fire_again"), {"now": now})
 
 
-def _count(connection: psycopg.Connection) -> int:
+def count_said(connection: psycopg.Connection) -> int:
+    """How many timers were said and wait for their effect."""
     row = connection.execute(statement("count_fired")).fetchone()
     assert row is not None
     return int(row[0])

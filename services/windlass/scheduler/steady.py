@@ -60,7 +60,7 @@ class SteadyTime:
         Raises:
             Unavailable: the database did not answer.
         """
-        kept = await self._store.run(_read)
+        kept = await self._store.run(read_time)
         if kept is not None and not (self._boot and kept[1] == self._boot):
             kept = await self._listen(kept)
         if kept is not None:
@@ -77,7 +77,7 @@ class SteadyTime:
         until = self._clock.monotonic() + LISTEN_S
         while self._clock.monotonic() < until:
             await asyncio.sleep(LOOK_S)
-            found = await self._store.run(_read)
+            found = await self._store.run(read_time)
             if found != kept:
                 return found
         return kept if kept[0] > self._clock.now() else None
@@ -88,13 +88,15 @@ class SteadyTime:
         Raises:
             Unavailable: the database did not answer.
         """
-        await self._store.run(_keep, (self.now(), self._boot, self._clock.monotonic()))
+        await self._store.run(keep_time, (self.now(), self._boot, self._clock.monotonic()))
 
 
-def _read(connection: psycopg.Connection) -> Kept | None:
+def read_time(connection: psycopg.Connection) -> Kept | None:
+    """What was written down, if anything was."""
     return connection.execute(statement("read_time")).fetchone()
 
 
-def _keep(connection: psycopg.Connection, kept: Kept) -> None:
+def keep_time(connection: psycopg.Connection, kept: Kept) -> None:
+    """Write it down."""
     at, boot, boot_s = kept
     connection.execute(statement("keep_time"), {"at": at, "boot": boot, "boot_s": boot_s})

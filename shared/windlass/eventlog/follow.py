@@ -8,7 +8,7 @@ the expected position of the cursor is the second fence.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +32,8 @@ PAGE_MAX = 4000
 """Events that are read and projected together: well within the time that a session may idle in its transaction."""
 PAGE_SIZE = 8 * 1024 * 1024
 """Characters of data that are read together, but for one event more of each shard: a result may be large."""
+SILENT_S = 10.0
+"""Without a look for this long, a follower is not well."""
 LIVING = 1 << 16
 """The lock that every living instance holds together with the others; no shard has this number."""
 
@@ -59,8 +61,109 @@ Project = Callable[[psycopg.Connection, Sequence[Recorded]], None]
 does not know it skips. It may neither commit nor change anything outside that transaction, since it may be called again."""
 
 
-PASSING = (psycopg.OperationalError, psycopg.InterfaceError, Unavailable)
-"""Errors that are nobody's event's fault: trying again, on a new connection, may mend them."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a follower reads, and into what."""
+
+    cursors: str
+    """The table of positions, a row for each shard."""
+    wanted: str
+    """The column of `events` that says whether an event matters here."""
+    page_max: int
+    project: Project
+
+
+class Stuck(Exception):
+    """The next events of one of these shards cannot be projected, whatever is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one reading came to."""
+
+    events: int = 0
+    distance: int = 0
+    """How many positions the cursors were behind before it."""
+    behind: frozenset[int] = frozenset()
+    """Shards that have more."""
+
+
+# -- what the connection is asked ---------------------------------------------------------------------------------------
+
+
+def begin(connection: psycopg.Connection, cursors: str) -> int:
+    """Be one of the instances of a follower as long as this session lasts; the class of its locks."""
+    row = connection.execute("SELECT hashtext(current_schema() || '.' || %s) & 2147483647", (cursors,)).fetchone()
+    assert row is not None
+    connection.execute("SELECT pg_advisory_lock_shared(%s::integer, %s::integer)", (row[0], LIVING))
+    return int(row[0])
+
+
+def balance(connection: psycopg.Connection, lock_class: int, shards: int, held: frozenset[int]) -> frozenset[int]:
+    """Take of the free shards up to an even share, or give back what is above it; what is held then."""
+    leases = connection.execute(statement("read_leases"), {"class": lock_class}).fetchall()
+    taken = {key for key, _ in leases}
+    living = sorted(process for key, process in leases if key == LIVING)
+    least, over = divmod(shards, len(living))
+    share = least + (living.index(connection.info.backend_pid) < over)
+    for shard in sorted(held)[share:]:
+        connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (lock_class, shard))
+    found = set(sorted(held)[:share])
+    for shard in range(shards):
+        if len(found) < share and shard not in taken:
+            row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (lock_class, shard)).fetchone()
+            if row is not None and row[0]:
+                found.add(shard)
+    return frozenset(found)
+
+
+def advance(connection: psycopg.Connection, reading: Reading, shards: frozenset[int]) -> Advance:
+    """Project the next events of some shards and move their cursors, in one transaction.
+
+    Raises:
+        Stuck: a projection refused; nothing was stored.
+        Unavailable: somebody else moved a cursor; nothing was stored.
+    """
+    try:
+        with connection.transaction():
+            return _advance(connection, reading, shards)
+    except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable):
+        raise  # nobody's event's fault: trying again, on a new connection, may mend it
+    except Exception as error:
+        raise Stuck(repr(error)) from error
+
+
+def _advance(connection: psycopg.Connection, reading: Reading, shards: frozenset[int]) -> Advance:
+    news = connection.execute(composed("read_news", cursors=reading.cursors), {"shards": sorted(shards)}).fetchall()
+    if not news:
+        return Advance()
+    numbers, seen, heads = (list(column) for column in zip(*news, strict=True))
+    most, size = max(1, reading.page_max // len(news)), max(1, PAGE_SIZE // len(news))
+    places = {"shards": numbers, "seen": seen, "heads": heads, "most": most, "size": size}
+    events = [Recorded(*row) for row in connection.execute(composed("read_wanted", wanted=reading.wanted), places).fetchall()]
+    if events:
+        reading.project(connection, events)
+    reached = _reached(events, dict(zip(numbers, heads, strict=True)), most, size)
+    places = {"shards": numbers, "seen": seen, "reached": [reached[number] for number in numbers]}
+    if connection.execute(composed("move_cursors", cursors=reading.cursors), places).rowcount != len(numbers):
+        raise Unavailable(f"somebody else moved {reading.cursors}")
+    behind = frozenset(number for number, head in zip(numbers, heads, strict=True) if reached[number] < head)
+    return Advance(len(events), sum(heads) - sum(seen), behind)
+
+
+def _reached(events: Iterable[Recorded], heads: dict[int, int], most: int, size: int) -> dict[int, int]:
+    """How far each shard was read: to the last event of a page that is full, else to the head that was known before."""
+    pages: dict[int, list[Recorded]] = {}
+    for event in events:
+        pages.setdefault(event.shard, []).append(event)
+    reached = dict(heads)
+    for shard, page in pages.items():
+        if len(page) >= most or sum(len(event.data) for event in page) >= size:
+            reached[shard] = page[-1].position
+    return reached
+
+
+# -- the loop -----------------------------------------------------------------------------------------------------------
 
 
 class Follower:
@@ -81,14 +184,14 @@ class Follower:
         project: Project,
         page_max: int = PAGE_MAX,
     ) -> None:
-        self._cursors, self._store, self._clock, self._shards = cursors, store, clock, shards
-        self._project, self._page_max = project, page_max
-        self._news, self._move = composed("read_news", cursors=cursors), composed("move_cursors", cursors=cursors)
-        self._read = composed("read_wanted", wanted=wanted)
-        self._generation, self._class = 0, 0
+        self._reading = Reading(cursors, wanted, page_max, project)
+        self._store, self._clock, self._shards = store, clock, shards
+        self._generation: int | None = None
+        """Of the session that holds the shards."""
+        self._class = 0
         self._balanced_at = self._looked_at = clock.monotonic()
         self._rung = asyncio.Event()
-        self.held: set[int] = set()
+        self.held: frozenset[int] = frozenset()
         """The shards that are followed here."""
         self.stuck: dict[int, str] = {}
         """Shards whose next events cannot be projected, and why: a person has to look."""
@@ -105,9 +208,9 @@ class Follower:
     def trouble(self) -> str | None:
         """What keeps it from following, if anything does: for the service's health."""
         if self.stuck:
-            return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(dict(self.stuck).items()))
+            return "; ".join(f"shard {shard}: {why}" for shard, why in sorted(self.stuck.items()))
         silent = self._clock.monotonic() - self._looked_at
-        return f"has not read the log for {silent:.0f} s" if silent > 10 else None
+        return f"has not read the log for {silent:.0f} s" if silent > SILENT_S else None
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Follow until `stop`, then let others have the shards."""
@@ -122,118 +225,80 @@ class Follower:
                             await self._rung.wait()
         finally:
             ended.cancel()
-            await self._store.drop()
-            self.held.clear()
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """End the session, and with it what is held."""
+        self.held, self._generation = frozenset(), None
+        self.stuck.clear()
+        self.level.clear()
+        await self._store.drop()
 
     async def _step(self) -> bool:
         """One pass; whether there is more to do at once."""
         try:
-            more = await self._store.run(self._pass)
+            more = await self._pass()
         except Unavailable as error:
-            log.warning("following_postponed", follower=self._cursors, error=str(error))
-            self.held.clear()
-            await self._store.drop()
+            log.warning("following_postponed", follower=self._reading.cursors, error=str(error))
+            await self._leave()
             return False
         self._looked_at = self._clock.monotonic()
         self.passed()
         return more
 
-    # -- on the connection's thread ---------------------------------------------------------------------------------
-
-    def _pass(self, connection: psycopg.Connection) -> bool:
+    async def _pass(self) -> bool:
         more = False
-        if self._generation != self._store.generation:  # another session, which holds nothing yet
-            self._begin(connection)
+        if self._generation is None:
+            self._class = await self._store.run(begin, self._reading.cursors)
+            self._generation = self._store.generation
+            await self._balance()
         elif self._clock.monotonic() - self._balanced_at >= LOOK_S:
-            self._balance(connection)
-            more = self._follow_each(connection, self.stuck.keys() & self.held)
+            await self._balance()
+            more = await self._follow_each(self.held & self.stuck.keys())
         sound = self.held - self.stuck.keys()
         try:
-            return self._follow(connection, sound) or more
-        except PASSING:
-            raise
-        except Exception:  # noqa: BLE001 one shard's events cannot be projected; which, and why, shows one by one
-            return self._follow_each(connection, sound)
+            return await self._follow(sound) or more
+        except Stuck:
+            return await self._follow_each(sound)
 
-    def _begin(self, connection: psycopg.Connection) -> None:
-        for known in (self.held, self.stuck, self.level):
-            known.clear()
-        row = connection.execute("SELECT hashtext(current_schema() || '.' || %s) & 2147483647", (self._cursors,)).fetchone()
-        assert row is not None
-        self._class = row[0]
-        connection.execute("SELECT pg_advisory_lock_shared(%s::integer, %s::integer)", (self._class, LIVING))
-        self._generation = self._store.generation
-        self._balance(connection)
+    def _check(self) -> None:
+        if self._store.generation != self._generation:
+            raise Unavailable("the session that held the shards is gone")
 
-    def _balance(self, connection: psycopg.Connection) -> None:
-        """Take of the free shards up to an even share, or give back what is above it."""
+    async def _balance(self) -> None:
         self._balanced_at = self._clock.monotonic()
-        leases = connection.execute(statement("read_leases"), {"class": self._class}).fetchall()
-        taken = {key for key, _ in leases}
-        living = sorted(process for key, process in leases if key == LIVING)
-        least, over = divmod(self._shards, len(living))
-        share = least + (living.index(connection.info.backend_pid) < over)
-        before = set(self.held)
-        for shard in sorted(self.held)[share:]:
-            connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (self._class, shard))
-            self.held.discard(shard)
+        held = await self._store.run(balance, self._class, self._shards, self.held)
+        self._check()
+        if held != self.held:
+            log.info("shards_followed", follower=self._reading.cursors, shards=sorted(held))
+        for shard in self.held - held:
             self.stuck.pop(shard, None)
             self.level.pop(shard, None)
-        for shard in range(self._shards):
-            if len(self.held) < share and shard not in taken:
-                row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (self._class, shard)).fetchone()
-                if row is not None and row[0]:
-                    self.held.add(shard)
-        if self.held != before:
-            log.info("shards_followed", follower=self._cursors, shards=sorted(self.held))
+        self.held = held
 
-    def _follow(self, connection: psycopg.Connection, shards: Collection[int]) -> bool:
-        """Project the next events of some shards and move their cursors; whether there are more."""
+    async def _follow(self, shards: frozenset[int]) -> bool:
+        """Go on with some shards; whether they have more.
+
+        Raises:
+            Stuck: one of them cannot go on.
+        """
         began_at = self._clock.monotonic()
-        with connection.transaction():
-            news = connection.execute(self._news, {"shards": list(shards)}).fetchall()
-            BEHIND.labels(self._cursors).set(sum(head - seen for _, seen, head in news))
-            if not news:
-                self.level.update(dict.fromkeys(shards, began_at))
-                return False
-            numbers, seen, heads = (list(column) for column in zip(*news, strict=True))
-            most, size = max(1, self._page_max // len(news)), max(1, PAGE_SIZE // len(news))
-            places = {"shards": numbers, "seen": seen, "heads": heads}
-            events = [Recorded(*row) for row in connection.execute(self._read, {**places, "most": most, "size": size}).fetchall()]
-            if events:
-                self._project(connection, events)
-            reached = _reached(events, dict(zip(numbers, heads, strict=True)), most, size)
-            moved = connection.execute(self._move, {"shards": numbers, "seen": seen, "reached": [reached[n] for n in numbers]})
-            if moved.rowcount != len(numbers):
-                raise Unavailable(f"somebody else moved {self._cursors}")
-        FOLLOWED.labels(self._cursors).inc(len(events))
-        behind = {number for number, head in zip(numbers, heads, strict=True) if reached[number] < head}
-        self.level.update(dict.fromkeys(set(shards) - behind, began_at))
-        return bool(behind)
+        done = await self._store.run(advance, self._reading, shards)
+        self._check()
+        FOLLOWED.labels(self._reading.cursors).inc(done.events)
+        BEHIND.labels(self._reading.cursors).set(done.distance)
+        self.level.update(dict.fromkeys(shards - done.behind, began_at))
+        return bool(done.behind)
 
-    def _follow_each(self, connection: psycopg.Connection, shards: Collection[int]) -> bool:
-        """The same, shard by shard; one that cannot be projected is left where it is until a person has looked."""
+    async def _follow_each(self, shards: frozenset[int]) -> bool:
+        """The same, shard by shard; one that cannot go on is left where it is until a person has looked."""
         more = False
         for shard in sorted(shards):
             try:
-                more |= self._follow(connection, [shard])
+                more |= await self._follow(frozenset({shard}))
                 self.stuck.pop(shard, None)
-            except PASSING:
-                raise
-            except Exception as error:  # whatever a projection raises, the other shards go on
-                if self.stuck.get(shard) != repr(error):
-                    log.error("shard_stuck", follower=self._cursors, shard=shard, error=repr(error), exc_info=True)
-                self.stuck[shard] = repr(error)
+            except Stuck as error:
+                if self.stuck.get(shard) != str(error):
+                    log.error("shard_stuck", follower=self._reading.cursors, shard=shard, error=str(error), exc_info=True)
+                self.stuck[shard] = str(error)
         return more
-
-
-def _reached(events: Iterable[Recorded], heads: dict[int, int], most: int, size: int) -> dict[int, int]:
-    """How far each shard was read: to the last event of a page that is full, else to the head that was known before."""
-    pages: dict[int, list[Recorded]] = {}
-    for event in events:
-        pages.setdefault(event.shard, []).append(event)
-    reached = dict(heads)
-    for shard, page in pages.items():
-        if len(page) >= most or sum(len(event.data) for event in page) >= size:
-            reached[shard] = page[-1].position
-    return reached

@@ -12,6 +12,7 @@ def statement(name: str) -> bytes:
     return (files("windlass.eventlog") / "sql" / f"{name}.sql").read_bytes()
 
 
+@cache
 def composed(name: str, **names: str) -> sql.Composed:
     """The text of `sql/<name>.sql` with names of tables and columns in the places that it leaves for them."""
     text = sql.SQL(statement(name).decode())
