@@ -7,7 +7,7 @@ thrown away.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,9 +98,9 @@ class _FrozenError(Exception):
 class _CostlyError(Exception):
     """Some of a batch cannot be decided yet: the rest is to be decided anew, without these and without what comes after."""
 
-    def __init__(self, asked: dict[JobId, "tuple[Item, Costly]"], rest: "list[Item]") -> None:
-        super().__init__(len(asked), len(rest))
-        self.asked, self.rest = asked, rest
+    def __init__(self, asked: "Iterable[tuple[Item, bytes]]", rest: "Sequence[Item]" = ()) -> None:
+        super().__init__()
+        self.asked, self.rest = list(asked), rest
 
 
 class Aside(Protocol):
@@ -338,12 +338,12 @@ class Coordinator:
             except _CostlyError as found:
                 self._drop(item.job for item in items)
                 self._own.extendleft(reversed(found.rest))
-                left = {id(item) for item in (*found.rest, *(item for item, _ in found.asked.values()))}
-                items[:] = [item for item in items if id(item) not in left]
-                for item, costly in found.asked.values():
-                    asking = asyncio.get_running_loop().create_task(self._ask(item, costly.question))
+                for item, question in found.asked:
+                    asking = asyncio.get_running_loop().create_task(self._ask(item, question))
                     self._asking[asking] = item.job
                     asking.add_done_callback(self._asking.pop)
+                gone = {id(item) for item in (*found.rest, *(item for item, _ in found.asked))}
+                items[:] = [item for item in items if id(item) not in gone]
 
     async def _ask(self, item: Item, question: bytes) -> None:
         """Have a costly template evaluated while other jobs go on, then decide the command again with the answer.
@@ -418,7 +418,7 @@ class Coordinator:
     def _decide(self, items: list[Item]) -> _Draft:
         draft = _Draft(self._clock.now(), Batch(shards=self._shards))
         heads = dict(self.heads)
-        costly: dict[JobId, tuple[Item, Costly]] = {}
+        costly: dict[JobId, tuple[Item, bytes]] = {}
         for at, item in enumerate(items):
             if item.job in costly:
                 continue  # its working set is spoiled; it is decided in the next draft
@@ -428,9 +428,9 @@ class Coordinator:
                 try:
                     self._decide_one(item, draft, heads)
                 except Costly as error:
-                    costly[item.job] = item, error
+                    costly[item.job] = item, error.question
                     if len(costly) == COSTLY_MAX:
-                        raise _CostlyError(costly, items[at + 1 :]) from error
+                        raise _CostlyError(costly.values(), items[at + 1 :]) from error
                     continue
                 except Exception as error:  # whatever a rule raises, the other jobs go on
                     self._frozen[item.job] = str(error) or repr(error)
@@ -438,7 +438,7 @@ class Coordinator:
                     raise _FrozenError from error
             self._reply(item, draft)
         if costly:
-            raise _CostlyError(costly, [])
+            raise _CostlyError(costly.values())
         self._gather(draft, heads)
         return draft
 
