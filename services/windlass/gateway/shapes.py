@@ -7,7 +7,7 @@ import msgspec
 from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.eventlog.summaries import JobSummary, User, job_summary
-from windlass.messages.jobs import Job, Task, Webhook
+from windlass.messages.jobs import Defaults, Job, Task, Webhook
 
 
 class RetryView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -82,6 +82,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     result: str = ""
     error: str = ""
     progress: float | None = None
+    defaults: Defaults | None = None
     webhooks: tuple[Webhook, ...] = ()
     delay: str = ""
     run_at: str = ""
@@ -204,6 +205,7 @@ def job_view(whole: WholeJob) -> JobView:
         result=row.result,
         error=row.error,
         progress=row.progress or None,
+        defaults=job.defaults,
         webhooks=job.webhooks,
         delay=job.delay,
         run_at=job.run_at,

@@ -17,7 +17,7 @@ from windlass.documents.tree import INTEGER_MAX, Node, Problem, from_json, refus
 from windlass.documents.validation import check_job, check_wait
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
-from windlass.messages.jobs import Job, Retry, Task, Wait
+from windlass.messages.jobs import Defaults, Job, Retry, Task, Wait
 
 BODY_MAX = 500_000
 """Bytes of one document."""
@@ -28,7 +28,8 @@ Form = Literal["json", "yaml"]
 Made = TypeVar("Made", bound=msgspec.Struct)
 
 LATER: dict[type[msgspec.Struct], frozenset[str]] = {
-    Job: frozenset({"secrets", "defaults", "permissions", "autoDelete", "schedule"}),
+    Job: frozenset({"secrets", "permissions", "autoDelete", "schedule"}),
+    Defaults: frozenset({"limits"}),
     Task: frozenset(
         {
             "entrypoint",

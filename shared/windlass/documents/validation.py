@@ -8,7 +8,7 @@ from windlass.documents.tree import Problem, refused
 from windlass.durations import NotADuration, NotAMoment, moment, nanoseconds
 from windlass.errors import Invalid
 from windlass.expressions import DEFAULT, ExpressionError, Limits
-from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
+from windlass.messages.jobs import Defaults, Job, Retry, Task, Wait, Webhook
 from windlass.subjects import check_queue
 
 NAME_MAX = 256
@@ -52,6 +52,8 @@ def check_job(job: Job, *, has_tasks: bool = True) -> None:
         lines.append(_line("Job.Tasks", "required", "a job is a list of tasks; give it at least one"))
     elif not job.tasks:
         lines.append(_line("Job.Tasks", "min", "a job is a list of tasks; give it at least one"))
+    if job.defaults is not None:
+        _check_running(job.defaults, lambda field, rule, remedy: lines.append(_line(f"Job.Defaults.{field}", rule, remedy)))
     if len(job.webhooks) > WEBHOOKS_MAX:
         lines.append(_line("Job.Webhooks", "max", f"there are {len(job.webhooks)}; {WEBHOOKS_MAX} are allowed"))
     limits = DEFAULT._replace(steps=PATTERN_STEPS_MAX // (1 + len(job.webhooks) + len(job.tasks)))
@@ -95,25 +97,30 @@ def _check_task(task: Task, index: int, lines: list[Problem], limits: Limits) ->
     for name in task.env:
         if not _ENV_NAME.fullmatch(name):
             refuse("Env", "env", f"{name!r} cannot name a variable; use letters, digits and underscores")
-    if task.queue and "{{" not in task.queue:  # a template's value is checked when it is known
-        try:
-            check_queue(task.queue)
-        except Invalid as error:
-            refuse("Queue", "queue", str(error))
-    if task.priority < 0:
-        refuse("Priority", "min", f"{task.priority} is below 0; priorities are 0–{PRIORITY_MAX}")
-    elif task.priority > PRIORITY_MAX:
-        refuse("Priority", "max", f"{task.priority} is above {PRIORITY_MAX}; priorities are 0–{PRIORITY_MAX}")
-    if task.retry is not None:
-        _check_retry(task.retry, refuse)
-    if task.timeout:
-        try:
-            nanoseconds(task.timeout)
-        except NotADuration as error:
-            refuse("Timeout", "duration", f"{error}; write one such as 1h30m or 10s")
+    _check_running(task, refuse)
     _check_expression(task.if_, refuse, "If", limits)
     if len(task.var) > VAR_MAX:
         refuse("Var", "max", f"the name has {len(task.var)} characters; {VAR_MAX} are allowed")
+
+
+def _check_running(how: Task | Defaults, refuse: Refuse) -> None:
+    """What a task and a job's defaults may both say."""
+    if how.queue and "{{" not in how.queue:  # a template's value is checked when it is known
+        try:
+            check_queue(how.queue)
+        except Invalid as error:
+            refuse("Queue", "queue", str(error))
+    if how.priority < 0:
+        refuse("Priority", "min", f"{how.priority} is below 0; priorities are 0–{PRIORITY_MAX}")
+    elif how.priority > PRIORITY_MAX:
+        refuse("Priority", "max", f"{how.priority} is above {PRIORITY_MAX}; priorities are 0–{PRIORITY_MAX}")
+    if how.retry is not None:
+        _check_retry(how.retry, refuse)
+    if how.timeout:
+        try:
+            nanoseconds(how.timeout)
+        except NotADuration as error:
+            refuse("Timeout", "duration", f"{error}; write one such as 1h30m or 10s")
 
 
 def _check_webhook(webhook: Webhook, index: int, lines: list[Problem], limits: Limits) -> None:

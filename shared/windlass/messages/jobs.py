@@ -50,7 +50,21 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     @property
     def is_timed(self) -> bool:
         """Whether its rows may have timers."""
-        return bool(self.timeout) or (self.retry is not None and self.retry.is_delayed)
+        return bool(self.timeout) or self.retry_is_delayed
+
+    @property
+    def retry_is_delayed(self) -> bool:
+        """Whether it waits before it is tried again."""
+        return self.retry is not None and self.retry.is_delayed
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What tasks of a job have where they say nothing themselves; a priority of 0 says nothing."""
+
+    retry: Retry | None = None
+    timeout: str = ""
+    queue: str = ""
+    priority: int = 0
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -81,6 +95,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     tags: tuple[str, ...] = ()
     inputs: dict[str, str] = {}
     output: str = ""
+    defaults: Defaults | None = None
     webhooks: tuple[Webhook, ...] = ()
     delay: str = ""
     run_at: str = ""

@@ -7,7 +7,7 @@ import pytest
 
 from windlass.documents.validation import check_job, check_wait
 from windlass.errors import Invalid
-from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
+from windlass.messages.jobs import Defaults, Job, Retry, Task, Wait, Webhook
 
 
 def lines(job: Job, *, has_tasks: bool = True) -> list[str]:
@@ -23,7 +23,7 @@ def of(**fields: Any) -> Job:
 
 
 def begins(**start: Any) -> Job:
-    """A job that starts later."""
+    """A job with these fields of its own."""
     return Job(name="j", tasks=(Task(name="t"),), **start)
 
 
@@ -64,6 +64,10 @@ def failed(path: str, rule: str) -> str:
         (begins(run_at="2026-03-01T12:00:00"), "Job.RunAt", "datetime"),
         (begins(run_at="0001-01-01T00:00:00+14:00"), "Job.RunAt", "datetime"),
         (begins(delay="1s", run_at="2026-03-01T12:00:00Z"), "Job.RunAt", "delayorrunat"),
+        (begins(defaults=Defaults(retry=Retry(limit=11))), "Job.Defaults.Retry.Limit", "max"),
+        (begins(defaults=Defaults(timeout="5")), "Job.Defaults.Timeout", "duration"),
+        (begins(defaults=Defaults(queue="jobs")), "Job.Defaults.Queue", "queue"),
+        (begins(defaults=Defaults(priority=10)), "Job.Defaults.Priority", "max"),
         (of(priority=10), "Job.Tasks[0].Priority", "max"),
         (of(priority=-1), "Job.Tasks[0].Priority", "min"),
         (of(var="v" * 65), "Job.Tasks[0].Var", "max"),

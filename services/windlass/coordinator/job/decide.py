@@ -56,7 +56,7 @@ from windlass.messages.events import (
     TaskSkipped,
     TaskStarted,
 )
-from windlass.messages.jobs import Task
+from windlass.messages.jobs import Defaults, Task
 from windlass.settings import LOST_ATTEMPTS_MAX
 from windlass.subjects import check_queue
 
@@ -65,6 +65,7 @@ SKIPS_MAX = 500
 DEFINITION_MAX = 3 * 1024 * 1024
 """Bytes of a task's definition once its templates are evaluated: it must fit a message, and results may be large."""
 DEFAULT_QUEUE = "default"
+_DEFAULTED = ("queue", "timeout", "retry", "priority")
 
 Fold = Callable[[JobWork, JobEvent], None]
 Context = Mapping[str, Mapping[str, str]]
@@ -146,7 +147,7 @@ def _advance(job: JobRow, work: JobWork, now: datetime, render: Render) -> Itera
             yield from _finish(job, work, now, render)
             return
         position = job.position
-        written = job.definition.tasks[position - 1]
+        written = _with_defaults(job.definition.tasks[position - 1], job.definition.defaults)
         key = str(position)
         try:
             task = _evaluate(written, _context(job, work), render)
@@ -344,6 +345,14 @@ def _context(job: JobRow, work: JobWork) -> Context:
     }
 
 
+def _with_defaults(task: Task, defaults: Defaults | None) -> Task:
+    """The task, with what its job says for all of them where it says nothing itself."""
+    if defaults is None:
+        return task
+    missing = {name: value for name in _DEFAULTED if (value := getattr(defaults, name)) and not getattr(task, name)}
+    return msgspec.structs.replace(task, **missing)
+
+
 def _evaluate(task: Task, context: Context, render: Render) -> Task:
     """The task with its templates replaced by their values, in the order that Tork has: name, var, image, queue, env, if, cmd."""
     changes: dict[str, object] = {}
@@ -390,7 +399,8 @@ def foreseen(event: JobEvent) -> frozenset[str]:
     if not isinstance(event, JobSubmitted):
         return frozenset()
     found = {tag_of(JobDelayed)} if event.definition.is_delayed else set()
-    if any(task.retry is not None and task.retry.is_delayed for task in event.definition.tasks):
+    definition = event.definition
+    if any(_with_defaults(task, definition.defaults).retry_is_delayed for task in definition.tasks):
         found |= {tag_of(TaskDelayed), tag_of(TaskQueued)}
     return frozenset(found)
 
