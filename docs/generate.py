@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (ROOT / "services", ROOT / "shared")
 sys.path[1:1] = [str(source) for source in SOURCES]
 
-from windlass import metrics, settings  # noqa: E402 the line above makes this work without an installation
+from windlass import ids, metrics, settings  # noqa: E402 the line above makes this work without an installation
 from windlass.bus import permissions, streams  # noqa: E402
 from windlass.local import nats  # noqa: E402
 from windlass.local.data import NATS_USERS  # noqa: E402
@@ -201,7 +201,7 @@ def all_consumers() -> str:
 def all_permissions() -> str:
     """What each user of the NATS server may say and hear."""
     users = {user: permissions.permissions(user, Subjects()) for user in ("operator", *permissions.SERVICES)}
-    users["worker-`<id>`"] = permissions.issued_worker("<id>", ["QUEUE"], Subjects())
+    users["worker-`<id>`"] = permissions.issued_worker(ids.user_of("<id>"), ["QUEUE"], Subjects())
     rows = []
     for user, allowed in users.items():
         shown = [[re.sub(r"QUEUE-\d", "<queue>-<0-9>", one) for one in some] for some in (allowed.publish, allowed.subscribe)]

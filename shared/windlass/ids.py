@@ -20,7 +20,9 @@ ID = re.compile(r"[0-9a-f]{32}")
 NODE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What may be one token of a subject: a node's id, or the id that an operator issued to a worker."""
 WORKER = re.compile(rf"{NODE.pattern}(\.{NODE.pattern})?")
-"""A worker's id; with a dot, the id that an operator issued, and one for this start of it."""
+"""A worker's id; with a dot, its user's name, which an operator issued, and an id for this start of it."""
+ISSUED = "worker-"
+"""What the names of workers' own users begin with, and no other token of a node: who has one can pass for nobody else."""
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 Chance = Callable[[int], bytes]
@@ -80,11 +82,16 @@ def new_node(chance: Chance = chance) -> WorkerId:
     return WorkerId("".join(digits))
 
 
-def new_start(issued: str, chance: Chance = chance) -> WorkerId:
-    """The id of one more start of a worker whose id an operator issued: no two starts of it can be taken for each other."""
-    return WorkerId(f"{issued}.{new_node(chance)}")
+def user_of(worker: str) -> str:
+    """The name of the user that an operator issues to the worker it calls `worker`; its token in subjects as well."""
+    return ISSUED + worker
+
+
+def new_start(user: str, chance: Chance = chance) -> WorkerId:
+    """The id of one more start of a worker with a user of its own: no two starts of it can be taken for each other."""
+    return WorkerId(f"{user}.{new_node(chance)}")
 
 
 def issued_of(worker: str) -> str:
-    """The part of a worker's id that its subjects and its user are bound to: the issued one, else all of it."""
+    """The part of a worker's id that its subjects and its user are bound to: the user's name, else all of it."""
     return worker.partition(".")[0]

@@ -44,7 +44,7 @@ def rung(bell: str) -> int | None:
 
 
 def inbox_of(service: str, worker: str = "") -> str:
-    """What the inboxes of a service's user begin with; of `worker`'s own user, where an operator issued that id."""
+    """What the inboxes of a service's user begin with; of a worker's own, if it has one: then `worker` is its name."""
     return f"_INBOX_workers.{worker}" if worker else f"_INBOX_{service}"
 
 

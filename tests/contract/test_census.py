@@ -1,9 +1,11 @@
 """Who is there, on a real broker: what a node said before its shard had an owner is stored once it has one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import cast
 
+import nats.js.errors
 import pytest
 
 from tests.support.waiting import until
@@ -43,11 +45,11 @@ async def bus(nats_url: str, prefix: str) -> AsyncIterator[Bus]:
             await found.jetstream.delete_stream(config.name or "")
 
 
-async def beat(bus: Bus, counter: int, status: str = "UP") -> None:
+async def beat(bus: Bus, counter: int, status: str = "UP", node: str = NODE, service: str = "gateway") -> None:
     body = NodeBeat(
-        id=NODE, name="n", service="gateway", counter=counter, version="1", hostname="h", started_at=NOW, status=status
+        id=WorkerId(node), name="n", service=service, counter=counter, version="1", hostname="h", started_at=NOW, status=status
     )
-    await bus.publish(bus.subjects.heartbeat(NODE), encode(body, id=f"b-{counter}", at=NOW))
+    await bus.publish(bus.subjects.heartbeat(node), encode(body, id=f"b-{counter}", at=NOW))
 
 
 async def census(bus: Bus, kept: Kept, owned: set[int]) -> Census:
@@ -83,3 +85,41 @@ async def test_of_a_node_that_has_gone_nothing_is_kept_for_later(bus: Bus) -> No
     owned.add(SHARD)
     found.shards_taken()
     assert kept.beats == []
+
+
+async def _has_orders(bus: Bus, worker: str) -> bool:
+    try:
+        await bus.jetstream.stream_info(streams.Names(bus.subjects).orders(worker))
+    except nats.js.errors.NotFoundError:
+        return False
+    return True
+
+
+async def _orders(bus: Bus, worker: str, there: bool) -> None:
+    async with asyncio.timeout(15):
+        while await _has_orders(bus, worker) != there:
+            await asyncio.sleep(0.01)
+
+
+async def test_who_has_a_workers_user_passes_for_no_other_node(bus: Bus) -> None:
+    kept = Kept()
+    found = await census(bus, kept, set(range(SHARDS)))
+    await beat(bus, 1, node="worker-gpu-1", service="coordinator")
+    await beat(bus, 2, node="worker-gpu-1.start", service="coordinator")
+    await beat(bus, 3)
+    await until("the last one", lambda: kept.beats)
+    assert (kept.beats, found.heard) == ([3], 1)
+
+
+async def test_orders_stay_while_another_start_of_their_worker_lives(bus: Bus) -> None:
+    found = await census(bus, Kept(), set())
+    for number, start in enumerate(("former", "latter")):
+        await beat(bus, number, node=f"worker-gpu-1.{start}", service="worker")
+    await until("both are heard", lambda: found.heard == 2)
+    await _orders(bus, "worker-gpu-1", there=True)
+    await beat(bus, 3, status="OFFLINE", node="worker-gpu-1.former", service="worker")
+    await beat(bus, 4, node="next", service="worker")
+    await _orders(bus, "next", there=True)  # made after whatever the former's end led to
+    assert await _has_orders(bus, "worker-gpu-1")
+    await beat(bus, 5, status="OFFLINE", node="worker-gpu-1.latter", service="worker")
+    await _orders(bus, "worker-gpu-1", there=False)

@@ -20,7 +20,7 @@ from windlass.eventlog.migrate import migrate
 from windlass.messages.jobs import Job, Task
 
 OWN = {"gpu-1": "gpu", "cpu-1": "default,=odd"}
-"""The workers with a user each, and their queues."""
+"""The workers with a user each, by their ids, and their queues."""
 
 
 class Guarded:
@@ -34,7 +34,7 @@ class Guarded:
             printed = windlass("nats-user", "worker", worker, "--queues", queues)
             assert printed.returncode == 0, printed.stderr
             entries.append(printed.stdout)
-            (self._passwords[worker],) = [
+            (self._passwords[f"worker-{worker}"],) = [
                 line.split('password: "')[1].split('"')[0] for line in printed.stdout.splitlines() if 'password: "' in line
             ]
         file = self.nats.data.nats / "nats.conf"
@@ -48,7 +48,7 @@ class Guarded:
         """As a service's user, or a worker's own."""
         if user not in self._passwords:
             return self.nats.url_of(user)
-        return f"nats://worker-{user}:{self._passwords[user]}@127.0.0.1:{self.nats.server.port}"
+        return f"nats://{user}:{self._passwords[user]}@127.0.0.1:{self.nats.server.port}"
 
 
 @pytest.fixture(scope="module")
@@ -63,37 +63,38 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, servers: object) -> Iterat
 # -- rights -------------------------------------------------------------------------------------------------------------
 
 NEXT, ACK = "$JS.API.CONSUMER.MSG.NEXT", "$JS.ACK"
+MINE, OTHER = "worker-gpu-1", "worker-cpu-1"
 REFUSED = [
     # user, what it tries, on what
-    *[("gpu-1", "hear", subject) for subject in (
-        ">", "x-cpu-1", "x-gpu-1", "_INBOX_workers.cpu-1.>", "_INBOX_workers.>", "_INBOX_worker.>", "_INBOX_gateway.>",
+    *[(MINE, "hear", subject) for subject in (
+        ">", f"x-{OTHER}", f"x-{MINE}", f"_INBOX_workers.{OTHER}.>", "_INBOX_workers.>", "_INBOX_worker.>", "_INBOX_gateway.>",
         "queues.>", "queues.gpu.0.>", "queues.default.0.>", "jobs.>", "started.>", "completed.>", "events.>", "heartbeat.*",
         "logs.>", "$JS.>",
     )],
-    *[("gpu-1", "say", f"{word}.00.cpu-1") for word in ("started", "completed", "error", "progress")],
-    *[("gpu-1", "say", subject) for subject in (
-        "started", "completed", "completed.00", "heartbeat.cpu-1", "x-cpu-1", "x-gpu-1", "jobs", "jobs.00", "pending.00",
-        "control.00", "queues.gpu.0.t.1", "events.job.j", "_INBOX_workers.cpu-1.x", "_INBOX_worker.x", "_INBOX_gateway.x",
-        f"{NEXT}.x-cpu-1.orders", f"{NEXT}.tasks.default-0", f"{NEXT}.tasks.gpu", f"{NEXT}.intake.shard-00", f"{NEXT}.logs.store",
-        f"{ACK}.x-cpu-1.orders.1.1.1.1.1", f"{ACK}.tasks.default-0.1.1.1.1.1", f"{ACK}.intake.shard-00.1.1.1.1.1",
-        "$JS.API.CONSUMER.CREATE.tasks.mine", "$JS.API.CONSUMER.CREATE.x-cpu-1.mine", "$JS.API.STREAM.MSG.GET.tasks",
-        "$JS.API.STREAM.INFO.x-cpu-1", "$JS.API.STREAM.PURGE.x-cpu-1", "$JS.API.CONSUMER.DELETE.tasks.gpu-0",
+    *[(MINE, "say", f"{word}.00.{OTHER}") for word in ("started", "completed", "error", "progress")],
+    *[(MINE, "say", subject) for subject in (
+        "started", "completed", "completed.00", f"heartbeat.{OTHER}", f"x-{OTHER}", f"x-{MINE}", "jobs", "jobs.00", "pending.00",
+        "control.00", "queues.gpu.0.t.1", "events.job.j", f"_INBOX_workers.{OTHER}.x", "_INBOX_worker.x", "_INBOX_gateway.x",
+        f"{NEXT}.x-{OTHER}.orders", f"{NEXT}.tasks.default-0", f"{NEXT}.tasks.gpu", f"{NEXT}.intake.bare", f"{NEXT}.logs.store",
+        f"{ACK}.x-{OTHER}.orders.1.1.1.1.1", f"{ACK}.tasks.default-0.1.1.1.1.1", f"{ACK}.intake.shard-00.1.1.1.1.1",
+        "$JS.API.CONSUMER.CREATE.tasks.mine", f"$JS.API.CONSUMER.CREATE.x-{OTHER}.mine", "$JS.API.STREAM.MSG.GET.tasks",
+        f"$JS.API.STREAM.INFO.x-{OTHER}", f"$JS.API.STREAM.PURGE.x-{OTHER}", "$JS.API.CONSUMER.DELETE.tasks.gpu-0",
     )],
-    *[("worker", "hear", subject) for subject in ("_INBOX_workers.gpu-1.>", "_INBOX_workers.>", "x-gpu-1")],
-    *[("gateway", "say", subject) for subject in ("completed.00.gpu-1", "x-gpu-1", f"{NEXT}.x-gpu-1.orders")],
+    *[("worker", "hear", subject) for subject in (f"_INBOX_workers.{MINE}.>", "_INBOX_workers.>", f"x-{MINE}")],
+    *[("gateway", "say", subject) for subject in (f"completed.00.{MINE}", f"x-{MINE}", f"{NEXT}.x-{MINE}.orders")],
     *[("webhooks", "say", subject) for subject in (f"{NEXT}.tasks.gpu-0", f"{NEXT}.intake.bare", f"{ACK}.tasks.gpu-0.1.1.1.1.1")],
-    *[("webhooks", "hear", subject) for subject in ("queues.>", "queues.gpu.0.>", "x-gpu-1", "_INBOX_workers.>")],
-    *[("scheduler", "say", subject) for subject in ("completed.00.gpu-1", f"{NEXT}.tasks.gpu-0")],
+    *[("webhooks", "hear", subject) for subject in ("queues.>", "queues.gpu.0.>", f"x-{MINE}", "_INBOX_workers.>")],
+    *[("scheduler", "say", subject) for subject in (f"completed.00.{MINE}", f"{NEXT}.tasks.gpu-0")],
 ]  # fmt: skip
 ALLOWED = [
-    *[("gpu-1", "say", f"{word}.0f.gpu-1") for word in ("started", "completed", "error", "progress")],
-    *[("gpu-1", "say", subject) for subject in (
-        "logs.00.j.t", "heartbeat.gpu-1", f"{NEXT}.x-gpu-1.orders", f"{ACK}.x-gpu-1.orders.1.1.1.1.1",
+    *[(MINE, "say", f"{word}.0f.{MINE}") for word in ("started", "completed", "error", "progress")],
+    *[(MINE, "say", subject) for subject in (
+        "logs.00.j.t", f"heartbeat.{MINE}", f"{NEXT}.x-{MINE}.orders", f"{ACK}.x-{MINE}.orders.1.1.1.1.1",
         *(f"{NEXT}.tasks.gpu-{level}" for level in range(10)), f"{ACK}.tasks.gpu-9.1.1.1.1.1",
     )],
-    ("gpu-1", "hear", "_INBOX_workers.gpu-1.>"),
-    *[("cpu-1", "say", f"{NEXT}.tasks.{queue}-0") for queue in ("default", "=hvxwiza")],
-    *[("coordinator", "say", subject) for subject in ("x-gpu-1", "_INBOX_workers.gpu-1.r")],
+    (MINE, "hear", f"_INBOX_workers.{MINE}.>"),
+    *[(OTHER, "say", f"{NEXT}.tasks.{queue}-0") for queue in ("default", "=hvxwiza")],
+    *[("coordinator", "say", subject) for subject in (f"x-{MINE}", f"_INBOX_workers.{MINE}.r")],
 ]  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def test_a_password_may_stay_in_a_variable_of_the_server() -> None:
 def start(guarded: Guarded, spool: Path) -> Service:
     """A worker under the issued id `gpu-1`."""
     environ = {
-        "WINDLASS_NATS_URL": guarded.url_of("gpu-1"), "WINDLASS_WORKER_ID": "gpu-1", "WINDLASS_SPOOL": str(spool),
+        "WINDLASS_NATS_URL": guarded.url_of("worker-gpu-1"), "WINDLASS_WORKER_ID": "gpu-1", "WINDLASS_SPOOL": str(spool),
         "WINDLASS_PROFILE": "fast",
     }  # fmt: skip
     return Service("worker", "--runtime", "shell", "--queue", "gpu:1", environ=environ)
@@ -227,7 +228,7 @@ async def test_a_worker_with_its_own_user_does_all_it_must(house: House, tmp_pat
         job = await house.run("echo hello; echo -n 42 > $TORK_OUTPUT")
         assert await house.ended(job) == "COMPLETED"
         ((name, result),) = await house.rows("SELECT worker, result FROM windlass.tasks WHERE job = %s::uuid", job)
-        assert name.startswith("gpu-1.")
+        assert name.startswith("worker-gpu-1.")
         assert result == "42"
         parts = "SELECT contents FROM windlass.task_logs WHERE job = %s::uuid"
         async with asyncio.timeout(15):
@@ -267,7 +268,7 @@ async def test_two_processes_of_one_id_do_no_harm(house: House, tmp_path: Path) 
     assert len(owners) == 2
 
 
-@pytest.mark.parametrize(("user", "worker"), [("gpu-1", "cpu-1"), ("worker", "gpu-1"), ("gpu-1", "")])
+@pytest.mark.parametrize(("user", "worker"), [("worker-gpu-1", "worker-cpu-1"), ("worker", "worker-gpu-1"), ("worker-gpu-1", "")])
 async def test_a_user_that_does_not_match_the_id_is_one_line_with_the_remedy(guarded: Guarded, user: str, worker: str) -> None:
     with pytest.raises(Misconfigured, match=r"does not let user '.*' have the inbox .* WINDLASS_WORKER_ID"):
         async with connect(guarded.url_of(user), "worker", "w", worker=worker):

@@ -391,7 +391,7 @@ class World:
 
     async def _worker(self, unit: Unit) -> None:
         settings = WorkerSettings(
-            node=self._node(unit), name=unit.name, issued="", runtime="memory", queues={"default": SLOTS}, spool=Path("memory"),
+            node=self._node(unit), name=unit.name, user="", runtime="memory", queues={"default": SLOTS}, spool=Path("memory"),
             docker_host="", control_groups=False,
         )  # fmt: skip
         async with self.connect("worker", unit.link) as bus:

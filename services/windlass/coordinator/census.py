@@ -14,7 +14,7 @@ from windlass.clock import Clock
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.records import Records
 from windlass.errors import Invalid, Unavailable
-from windlass.ids import WORKER, WorkerId, byte_for, issued_of
+from windlass.ids import ISSUED, WORKER, WorkerId, byte_for, issued_of
 from windlass.messages.envelope import open_envelope
 from windlass.messages.notices import NOTICES, NodeBeat, Running
 from windlass.subjects import check_queue
@@ -49,7 +49,7 @@ class Census:
         self._unkept: dict[WorkerId, tuple[NodeBeat, datetime]] = {}
         """The last heartbeat of each node whose shard is not ours, and when it came: perhaps nobody owned it then."""
         self._starts: dict[str, tuple[str, str]] = {}
-        """By the ids that operators issued: whose heartbeat came last, and whose before."""
+        """By the users of workers that have their own: whose heartbeat came last, and whose before."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self.heard = 0
         """Heartbeats that were understood."""
@@ -100,6 +100,7 @@ class Census:
                 not isinstance(beat, NodeBeat)
                 or not WORKER.fullmatch(beat.id)
                 or message.subject != self._bus.subjects.heartbeat(beat.id)
+                or (beat.id.startswith(ISSUED) and beat.service != "worker")  # whom else would it pass for?
             ):
                 raise Invalid("not a heartbeat of that node")
         except Invalid as error:
@@ -127,19 +128,15 @@ class Census:
             self._spawn(self._serve_worker(beat))
 
     def _compare(self, beat: NodeBeat) -> None:
-        """Tell when two processes work under one issued id: a former one speaks again after its successor."""
-        issued = issued_of(beat.id)
-        if issued == beat.id:
-            return
-        last, former = self._starts.get(issued, (beat.id, ""))
-        if beat.status == GONE:
-            self._starts.pop(issued, None)
+        """Tell when two processes have one user: a former start of a worker speaks again after its successor."""
+        user = issued_of(beat.id)
+        last, former = self._starts.get(user, ("", ""))
+        if beat.status == GONE or user == beat.id:
+            self._starts.pop(user, None)
         elif beat.id != last:
-            self._starts[issued] = (beat.id, last)
+            self._starts[user] = (beat.id, last)
             if beat.id == former:
-                log.warning("worker_runs_twice", worker=issued, remedy="stop one of the two, or issue it an id of its own")
-        else:
-            self._starts[issued] = (last, former)
+                log.warning("worker_runs_twice", worker=user, remedy="stop one of the two, or issue it an id of its own")
 
     async def _serve_worker(self, beat: NodeBeat) -> None:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from windlass.bus.permissions import SERVICES, issued_worker, permissions
 from windlass.errors import Invalid, Misconfigured
-from windlass.ids import NODE
+from windlass.ids import NODE, user_of
 from windlass.local.nats import Rights, entry
 from windlass.settings import lookup
 from windlass.subjects import Subjects, check_queue
@@ -34,8 +34,8 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         raise Misconfigured(f"only a worker has an id and queues of its own; write: windlass nats-user {args.service}")
     if args.queues and not args.id:
         raise Misconfigured("--queues narrows one worker's user; write: windlass nats-user worker ID --queues NAME,…")
-    if args.id and NODE.fullmatch(args.id) is None:
-        raise Misconfigured(f"worker {args.id!r}: an id has 1–64 letters, digits, - and _")
+    if args.id and NODE.fullmatch(user_of(args.id)) is None:
+        raise Misconfigured(f"worker {args.id!r}: an id has 1–57 letters, digits, - and _")
     if args.variable and re.fullmatch(r"[A-Za-z_]\w*", args.variable) is None:
         raise Misconfigured(f"--variable {args.variable!r}: the name of a variable has letters, digits and _")
     subjects = Subjects(lookup(environ, "SUBJECT_PREFIX"))
@@ -44,7 +44,8 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
             queues = [check_queue(queue) for queue in (args.queues or "default").split(",")]
         except Invalid as error:
             raise Misconfigured(f"--queues: {error}") from error
-        user, allowed = f"worker-{args.id}", issued_worker(args.id, queues, subjects)
+        user = user_of(args.id)
+        allowed = issued_worker(user, queues, subjects)
     else:
         user, allowed = args.service, permissions(args.service, subjects)
     password = secrets.token_urlsafe(PASSWORD_BYTES)

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Take tasks until `stop`, then let what runs finish within the grace period, or hand it back."""
     node = settings.node
-    worker = ids.new_start(settings.issued) if settings.issued else ids.new_node()
+    worker = ids.new_start(settings.user) if settings.user else ids.new_node()
     async with AsyncExitStack() as held:
         spool = Spool(settings.spool)
         spool.open()
@@ -73,7 +73,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         listening = service.listen(node.http, "--http")
         port = listening.getsockname()[1]
         bus = await held.enter_async_context(
-            connection.connect(node.nats_url, "worker", node.instance, node.prefix, tls=node.nats_tls, worker=settings.issued)
+            connection.connect(node.nats_url, "worker", node.instance, node.prefix, tls=node.nats_tls, worker=settings.user)
         )
         health = service.Health("worker", node.instance, clock)
         await held.enter_async_context(service.serve_http(health, listening))

@@ -7,7 +7,7 @@ from tempfile import gettempdir
 import msgspec
 
 from windlass.errors import Invalid, Misconfigured
-from windlass.ids import NODE
+from windlass.ids import NODE, user_of
 from windlass.settings import Node, lookup, node
 from windlass.subjects import check_queue
 
@@ -17,12 +17,12 @@ DEFAULT_QUEUES = {"default": 1}
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once.
 
-    `issued` is the id that came with a NATS user of its own (`windlass nats-user`); empty for who shares the workers' user.
+    `user` is the worker's own NATS user, which `windlass nats-user` makes; empty for who shares the workers' user.
     """
 
     node: Node
     name: str
-    issued: str
+    user: str
     runtime: str
     queues: dict[str, int]
     spool: Path
@@ -48,13 +48,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         common = node(environ, "worker", http, log_format)
         chosen = lookup(environ, "WORKER_NAME", name, common.instance)
         issued = lookup(environ, "WORKER_ID")
-        if issued and NODE.fullmatch(issued) is None:
-            raise Misconfigured(f"WINDLASS_WORKER_ID is {issued!r}; an id has 1–64 letters, digits, - and _")
+        if issued and NODE.fullmatch(user_of(issued)) is None:
+            raise Misconfigured(f"WINDLASS_WORKER_ID is {issued!r}; an id has 1–57 letters, digits, - and _")
         spool = lookup(environ, "SPOOL", default=str(Path(gettempdir()) / f"windlass-spool-{issued or chosen}"))
         return cls(
             node=common,
             name=chosen,
-            issued=issued,
+            user=user_of(issued) if issued else "",
             runtime=lookup(environ, "RUNTIME_TYPE", runtime, "docker"),
             queues=_queues(queues) or _queues_of(environ) or DEFAULT_QUEUES,
             spool=Path(spool),

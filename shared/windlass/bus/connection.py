@@ -472,8 +472,8 @@ async def connect(
 ) -> AsyncIterator[Bus]:
     """A connection for the time of the block.
 
-    `make_client` gives the library's client, or one for another kind of server; `worker` is an id that an operator issued
-    together with the user of `url`.
+    `make_client` gives the library's client, or one for another kind of server; `worker` is the name of the
+    worker's own user, if that is who `url` names.
 
     Raises:
         Misconfigured: there is no NATS server at `url`, it refuses this user, or one does not trust the other's certificate.

@@ -72,11 +72,11 @@ def permissions(service: str, subjects: Subjects) -> Permissions:
             raise ValueError(f"no such user: {service}")
 
 
-def issued_worker(worker: str, queues: Iterable[str], subjects: Subjects) -> Permissions:
+def issued_worker(user: str, queues: Iterable[str], subjects: Subjects) -> Permissions:
     """The rights of one worker's own user: its orders, its queues, its reports, its inbox."""
     names = Names(subjects)
     levels = [(names.tasks, Names.level(queue, priority)) for queue in queues for priority in PRIORITIES]
-    return _worker(subjects, worker, [*levels, (names.orders(worker), ORDERS)], f"{inbox_of('worker', worker)}.>")
+    return _worker(subjects, user, [*levels, (names.orders(user), ORDERS)], f"{inbox_of('worker', user)}.>")
 
 
 def _worker(subjects: Subjects, worker: str, consumers: Iterable[tuple[str, str]], inbox: str) -> Permissions:
