@@ -21,7 +21,7 @@ from windlass.documents.reading import read_job, read_task
 from windlass.errors import Invalid, WindlassError
 from windlass.ids import JobId, byte_for, is_id, shard_of
 from windlass.messages.commands import JOB_COMMANDS, CancelJob, Fence, JobCommand, RestartJob, SubmitJob
-from windlass.messages.envelope import encode, open_envelope
+from windlass.messages.envelope import encode, open_envelope, trace_of
 from windlass.messages.jobs import Job
 
 log = logs.get()
@@ -92,7 +92,8 @@ class Forwarder:
 
     def _message(self, command: JobCommand, delivery: Jetstream) -> bytes:
         at = datetime.fromtimestamp(delivery.stamp_ns / 1e9, UTC)
-        return encode(command, id=f"{USER}-{delivery.sequence}", at=at)
+        trace = trace_of((delivery.headers or {}).get("traceparent"))
+        return encode(command, id=f"{USER}-{delivery.sequence}", at=at, trace=trace)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

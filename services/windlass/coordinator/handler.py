@@ -51,7 +51,7 @@ from windlass.messages.commands import (
     StartJob,
     SubmitJob,
 )
-from windlass.messages.envelope import Message, encode, open_envelope, tag_of
+from windlass.messages.envelope import Message, encode, open_envelope, tag_of, trace_of
 from windlass.messages.events import JobEvent
 from windlass.messages.notices import HeadMoved, StreamChanged
 from windlass.settings import Times
@@ -282,6 +282,8 @@ class Coordinator:
                 IGNORED.labels("sender").inc()
                 self._spawn(delivery.ack())
                 return None
+        if isinstance(command, SubmitJob) and (trace := trace_of(message.trace)):
+            command = msgspec.structs.replace(command, trace=trace)
         return Item(job=command.job, command=command, message=message, delivery=delivery)
 
     async def _answer(self, delivery: Jetstream, error: WindlassError) -> None:
@@ -448,7 +450,7 @@ class Coordinator:
         if isinstance(command, Redrive):
             draft.before.setdefault(item.job, before)
             for subject, body in again(work, command, draft.now, self._times, self._bus.subjects, self._shards):
-                draft.published.append((subject, self._message(body, draft.now)))
+                draft.published.append((subject, self._message(body, draft.now, work.job.trace if work.job else "")))
             REDRIVES.inc()
             return
         if isinstance(command, SubmitJob):
@@ -477,7 +479,7 @@ class Coordinator:
 
     def _append(self, draft: _Draft, heads: dict[int, int], item: Item, events: list[JobEvent], version: int) -> None:
         shard = shard_of(item.job, self._shards)
-        metadata = _encode({"message": item.message.id} if item.message else {})
+        metadata = _encode(_told(item.message))
         tags = draft.tags.setdefault(item.job, [])
         work = self._cache[item.job]
         hooked = work.job is not None and work.job.definition.is_hooked
@@ -549,7 +551,7 @@ class Coordinator:
             batch.heads[shard] = (self.heads[shard], heads[shard])
             if tags := draft.tags.get(job_id):
                 for subject, body in outgoing(work, draft.now, self._times, subjects, self._shards):
-                    draft.published.append((subject, self._message(body, draft.now)))
+                    draft.published.append((subject, self._message(body, draft.now, job.trace)))
                 notice = StreamChanged(
                     stream=job_id, first=version + 1, last=job.version, position=heads[shard], state=job.state, events=tuple(tags)
                 )
@@ -638,9 +640,16 @@ class Coordinator:
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    def _message(self, body: msgspec.Struct, at: datetime) -> bytes:
+    def _message(self, body: msgspec.Struct, at: datetime, trace: str = "") -> bytes:
         self._numbers += 1
-        return encode(body, id=f"{self._name}-{self._numbers}", at=at)
+        return encode(body, id=f"{self._name}-{self._numbers}", at=at, trace=trace or None)
+
+
+def _told(message: Message | None) -> dict[str, str]:
+    """The metadata of events: which message they come from, and the trace that it is part of."""
+    if message is None:
+        return {}
+    return {"message": message.id, "trace": message.trace} if message.trace else {"message": message.id}
 
 
 def _refusal(error: WindlassError) -> Answer:

@@ -64,7 +64,9 @@ class Commands:
         """The id of a job to be; jobs of one key meet in one shard, whose owner sees that they are one."""
         return JobId(ids.new(self._clock.now(), None if key is None else ids.byte_for(user, key), self._chance))
 
-    async def submit(self, job: JobId, definition: Job, user: str, key: str | None, digest: str | None) -> Committed:
+    async def submit(
+        self, job: JobId, definition: Job, user: str, key: str | None, digest: str | None, trace: str | None = None
+    ) -> Committed:
         """Make a job; the committed one may be an earlier one of the same key.
 
         Raises:
@@ -73,7 +75,7 @@ class Commands:
             Unavailable: nothing was sent, or the outcome is unknown.
         """
         command = SubmitJob(job=job, definition=definition, user=user, key=key, digest=digest)
-        answer = await self._ask(command, job, job)
+        answer = await self._ask(command, job, job, trace)
         assert isinstance(answer.body, msgspec.Raw), "an answer without error has a body"
         return _committed.decode(answer.body)
 
@@ -98,21 +100,21 @@ class Commands:
         key = ids.new(self._clock.now(), chance=self._chance)
         await self._ask(RestartJob(job=job, key=key), job, key)
 
-    async def _ask(self, command: Command, job: JobId, message: str) -> Answer:
+    async def _ask(self, command: Command, job: JobId, message: str, trace: str | None = None) -> Answer:
         if self._waiting >= WAITING_MAX:
             raise Busy(f"{WAITING_MAX} requests wait for coordinators already; nothing was sent, ask again later")
         if not self._bus.connected:
             raise Unavailable("NATS does not answer; nothing was sent, ask again")
         self._waiting += 1
         try:
-            answer = await self._first(command, job, message)
+            answer = await self._first(command, job, message, trace)
         finally:
             self._waiting -= 1
         if answer.code is not None:
             raise rebuild(answer.code, answer.message or answer.code)
         return answer
 
-    async def _first(self, command: Command, job: JobId, message: str) -> Answer:
+    async def _first(self, command: Command, job: JobId, message: str, trace: str | None) -> Answer:
         """The first answer; each sending has an inbox of its own, since a new connection has a new one."""
         loop = asyncio.get_running_loop()
         subject = self._subjects[ids.shard_of(job, self._shards)]
@@ -122,7 +124,7 @@ class Commands:
             inbox, future = self._bus.expect()
             timer = loop.call_later(min(patience, left), _give_up, future)
             try:
-                payload = encode(command, id=message, at=at, reply=inbox)
+                payload = encode(command, id=message, at=at, reply=inbox, trace=trace)
                 if sendings == 0:
                     await self._bus.tell(subject, payload)
                 else:

@@ -9,6 +9,7 @@ from windlass.bus.connection import Bus
 from windlass.errors import WindlassError
 from windlass.gateway.intake import Intake
 from windlass.gateway.replies import Reply, error_reply, refusal
+from windlass.messages.envelope import trace_of
 
 QUEUE = "gateway"
 """All gateways share the requests."""
@@ -44,7 +45,8 @@ class Endpoint:
 
     async def _serve(self, message: Msg) -> None:
         try:
-            reply = await self._intake.take(message.data, None)
+            trace = trace_of((message.headers or {}).get("traceparent"))
+            reply = await self._intake.take(message.data, None, trace=trace)
         except WindlassError as error:
             reply = error_reply(error)
         except Exception:  # one request must not end the service

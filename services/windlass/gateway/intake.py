@@ -15,6 +15,7 @@ from windlass.gateway.commands import Commands
 from windlass.gateway.replies import Reply, error_reply, refusal, render
 from windlass.gateway.shapes import job_view, summary_of_commit
 from windlass.gateway.waiting import Waiting
+from windlass.messages.envelope import trace_of
 
 Receive = Callable[[], Awaitable[Any]]
 """How an ASGI server hands over what a client sent."""
@@ -56,13 +57,20 @@ class Intake:
             Gone: there is nobody to answer.
         """
         try:
-            form, key = _read_headers(headers)
+            form, key, trace = _read_headers(headers)
             body = await _read_body(receive)
-            return await self.take(body, form, key, receive)
+            return await self.take(body, form, key, receive, trace)
         except WindlassError as error:
             return error_reply(error)
 
-    async def take(self, body: bytes, form: Form | None, key: str | None = None, receive: Receive | None = None) -> Reply:
+    async def take(
+        self,
+        body: bytes,
+        form: Form | None,
+        key: str | None = None,
+        receive: Receive | None = None,
+        trace: str | None = None,
+    ) -> Reply:
         """Make the job that a document describes and, if it says so, wait for its end.
 
         Raises:
@@ -70,16 +78,17 @@ class Intake:
         """
         document = read_job(body, form) if len(body) <= THREADED_BYTES else await asyncio.to_thread(read_job, body, form)
         if document.wait is not None:
-            return await self._take_and_wait(document, document.wait.timeout, body, key, receive)
-        committed = await self._submit(document, body, key)
+            return await self._take_and_wait(document, document.wait.timeout, body, key, receive, trace)
+        committed = await self._submit(document, body, key, trace)
         return Reply(200, render(summary_of_commit(committed, document.job, GUEST)))
 
-    async def _submit(self, document: Document, body: bytes, key: str | None, job: Any = None) -> Any:
+    async def _submit(self, document: Document, body: bytes, key: str | None, trace: str | None, job: Any = None) -> Any:
         digest = None if key is None else blake2b(body, digest_size=16).hexdigest()
-        return await self._commands.submit(job or self._commands.new_id(GUEST, key), document.job, GUEST, key, digest)
+        job = job or self._commands.new_id(GUEST, key)
+        return await self._commands.submit(job, document.job, GUEST, key, digest, trace)
 
     async def _take_and_wait(
-        self, document: Document, timeout: str, body: bytes, key: str | None, receive: Receive | None
+        self, document: Document, timeout: str, body: bytes, key: str | None, receive: Receive | None, trace: str | None
     ) -> Reply:
         if self._waits >= WAITS_MAX:
             return refusal(503, f"{WAITS_MAX} clients wait for jobs here already; submit without wait, or ask again later")
@@ -88,7 +97,7 @@ class Intake:
             await self._waiting.listen()
             job = self._commands.new_id(GUEST, key)
             with self._waiting.end_of(job) as end:
-                committed = await self._submit(document, body, key, job)
+                committed = await self._submit(document, body, key, trace, job)
                 if committed.job == job:
                     return await self._wait(committed.job, committed.state, end, timeout, receive)
             with self._waiting.end_of(committed.job) as end:
@@ -127,14 +136,14 @@ async def _gone(receive: Receive | None) -> None:
         pass
 
 
-def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Form, str | None]:
-    """The form of the body and the Idempotency-Key.
+def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Form, str | None, str | None]:
+    """The form of the body, the Idempotency-Key and the trace.
 
     Raises:
         Invalid: a header is missing or wrong.
         TooLarge: the body says that it is.
     """
-    kind = key = None
+    kind = key = trace = None
     for name, value in headers:
         if name == b"content-type":
             kind = value
@@ -143,9 +152,11 @@ def _read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Form, str | N
                 raise TooLarge
         elif name == b"idempotency-key":
             key = _read_key(value)
+        elif name == b"traceparent":
+            trace = trace_of(value.decode("latin-1").strip())
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise Invalid("Content-Encoding: compressed bodies are not taken; send the document as it is")
-    return _read_form(kind), key
+    return _read_form(kind), key, trace
 
 
 def _read_form(kind: bytes | None) -> Form:

@@ -31,7 +31,7 @@ from windlass.messages.commands import (
     RunTask,
     StopTask,
 )
-from windlass.messages.envelope import encode, open_envelope
+from windlass.messages.envelope import encode, open_envelope, trace_of
 from windlass.messages.notices import LogPart, Running
 from windlass.worker.output import Output
 from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, Vanished
@@ -56,6 +56,8 @@ DONE_MAX = 2000
 ELSEWHERE_MAX, ELSEWHERE_S = 5, 0.05
 """How often, and after what pause, an order for another start of this worker is left to that one; then it is taken for dead."""
 
+TRACE = "TRACEPARENT"
+"""The variable by which a program learns which trace it is part of."""
 RECORDED = "recorded"
 FINAL = frozenset({RECORDED, "stale", "not_found", "invalid", "corrupt"})
 """Codes of answers after which a report need not be kept; what is invalid or corrupt is in the quarantine."""
@@ -131,7 +133,7 @@ class Runner:
         try:
             try:
                 message = open_envelope(delivery.payload)
-                task = QUEUED.decode(message.type, message.data)
+                task = _traced(QUEUED.decode(message.type, message.data), message.trace)
             except Invalid:
                 # Not ours to judge: the coordinator puts it in the quarantine.
                 await self._bus.tell(self._bus.subjects.report("error", 0, self._worker), delivery.payload)
@@ -169,7 +171,7 @@ class Runner:
         finally:
             del self._held[key]
             HELD.set(len(self._held))
-        self._report(key, report)
+        self._report(key, report, task)
 
     async def _claim(self, attempt: Attempt, delivery: Jetstream) -> Order | None:
         """Ask until there is an answer; None when the worker is ending first."""
@@ -177,7 +179,7 @@ class Runner:
         subject = self._subject("started", attempt.task)
         pause = AGAIN_S
         while True:
-            await self._bus.tell(subject, self._message(claim))
+            await self._bus.tell(subject, self._message(claim, attempt.task))
             try:
                 async with asyncio.timeout(pause):
                     return await asyncio.shield(attempt.ordered)
@@ -239,7 +241,7 @@ class Runner:
 
     def _progress(self, task: RunTask, value: float) -> None:
         report = ReportProgress(**self._fence(task), progress=value)
-        self._spawn(self._bus.tell(self._subject("progress", task), self._message(report)))
+        self._spawn(self._bus.tell(self._subject("progress", task), self._message(report, task)))
 
     async def _send_part(self, part: LogPart) -> bool:
         subject = self._bus.subjects.logs(shard_of(part.job, self._shards), part.job, part.task)
@@ -251,16 +253,16 @@ class Runner:
         """Leave word for whoever starts here after us: if we die, this attempt is lost. Its real outcome replaces it."""
         report = FailTask(**self._fence(task), error="its worker was killed", reason="lost")
         with suppress(OSError):  # then its lease has to run out
-            self._spool.keep(_name(task), self._subject("error", task), self._message(report))
+            self._spool.keep(_name(task), self._subject("error", task), self._message(report, task))
 
-    def _report(self, key: Key, report: CompleteTask | FailTask) -> None:
+    def _report(self, key: Key, report: CompleteTask | FailTask, task: RunTask | None = None) -> None:
         word = "completed" if isinstance(report, CompleteTask) else "error"
         subject = self._bus.subjects.report(word, shard_of(report.job, self._shards), self._worker)
-        payload = self._message(report)
+        payload = self._message(report, task)
         if len(payload) > REPORT_MAX:
             error = f"its result takes {len(payload)} bytes as JSON and {REPORT_MAX} are allowed; write less to TORK_OUTPUT"
             fence = {field: getattr(report, field) for field in ("job", "run", "task", "attempt", "worker")}
-            self._report(key, FailTask(**fence, error=error))
+            self._report(key, FailTask(**fence, error=error), task)
             return
         name = _name(report)
         try:
@@ -364,8 +366,10 @@ class Runner:
     def _subject(self, word: str, task: RunTask) -> str:
         return self._bus.subjects.report(word, shard_of(task.job, self._shards), self._worker)
 
-    def _message(self, body: msgspec.Struct) -> bytes:
-        return encode(body, id=f"{self._worker}-{next(self._numbers)}", at=self._clock.now())
+    def _message(self, body: msgspec.Struct, task: RunTask | None = None) -> bytes:
+        """A message as it travels, with the trace of the task that it speaks of."""
+        trace = None if task is None else trace_of(task.definition.env.get(TRACE))
+        return encode(body, id=f"{self._worker}-{next(self._numbers)}", at=self._clock.now(), trace=trace)
 
     def _spawn(self, work: Any) -> None:
         self._keep(asyncio.get_running_loop().create_task(work))
@@ -377,6 +381,14 @@ class Runner:
 
 def _name(what: RunTask | CompleteTask | FailTask) -> str:
     return f"{what.task}-{what.attempt}"
+
+
+def _traced(task: RunTask, trace: str | None) -> RunTask:
+    """The task with its trace where programs look for it, unless the job has one of its own."""
+    if trace is None or TRACE in task.definition.env:
+        return task
+    definition = msgspec.structs.replace(task.definition, env={**task.definition.env, TRACE: trace})
+    return msgspec.structs.replace(task, definition=definition)
 
 
 def _shortened(error: str) -> str:

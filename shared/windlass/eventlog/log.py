@@ -146,7 +146,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
-    "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "drive_at", "drives",
+    "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "drive_at", "drives",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
@@ -225,7 +225,7 @@ _TASK_CHANGES = (
 def new_jobs(jobs: Sequence[JobRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `jobs`, a list for each column."""
     return {
-        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at")),
+        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at", "trace")),
         "shard": [shard_of(x.id, shards) for x in jobs],
         "name": [x.definition.name for x in jobs],
         "definition": [_encode(x.definition) for x in jobs],

@@ -30,6 +30,7 @@ class JobRow(msgspec.Struct, kw_only=True):
     result: str = ""
     error: str = ""
     restarted_by: str = ""
+    trace: str = ""
     drive_at: datetime | None = None
     drives: int = 0
 

@@ -60,6 +60,7 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             created_by=event.user,
             created_at=event.at,
             task_count=len(event.definition.tasks),
+            trace=event.trace or "",
         )
     job = work.job
     if job is None:

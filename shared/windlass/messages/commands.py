@@ -14,13 +14,17 @@ from windlass.messages.jobs import Job, Task
 class SubmitJob(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.submit"
 ):
-    """Make a job. `key` is the caller's Idempotency-Key and `digest` the hash of the body it came with."""
+    """Make a job. `key` is the caller's Idempotency-Key and `digest` the hash of the body it came with.
+
+    `trace` is the envelope's, which is where it travels.
+    """
 
     job: JobId
     definition: Job
     user: str = "guest"
     key: str | None = None
     digest: str | None = None
+    trace: str | None = None
 
 
 class CancelJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.cancel"):

@@ -4,6 +4,7 @@
 class changes no byte. `data` is decoded by type, after the envelope, so that nobody meets a body of a type they do not know.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -12,6 +13,8 @@ import msgspec
 
 from windlass.errors import Invalid
 
+TRACE = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""A traceparent of W3C Trace Context, version 00."""
 VERSION = 1
 
 Tagged = TypeVar("Tagged", bound=msgspec.Struct)
@@ -31,6 +34,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 _encoder = msgspec.json.Encoder()
 _messages = msgspec.json.Decoder(Message)
+
+
+def trace_of(text: str | None) -> str | None:
+    """A traceparent that somebody sent, if it is one; what is none starts no trace and is no error."""
+    return text if text is not None and TRACE.fullmatch(text) else None
 
 
 def tag_of(body: type[msgspec.Struct] | msgspec.Struct) -> str:

@@ -16,7 +16,7 @@ from windlass.messages.jobs import Job, Task
 
 
 class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.submitted"):
-    """A job was accepted."""
+    """A job was accepted. `trace` is the W3C traceparent that it came with."""
 
     job: JobId
     definition: Job
@@ -24,6 +24,7 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     at: datetime
     key: str | None = None
     digest: str | None = None
+    trace: str | None = None
 
 
 class JobDelayed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.delayed"):

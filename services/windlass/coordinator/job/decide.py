@@ -122,7 +122,13 @@ def _submit(command: SubmitJob, work: JobWork, now: datetime, render: Render) ->
             raise Conflict(f"job {command.job} exists with another definition; choose another Idempotency-Key")
         return
     yield JobSubmitted(
-        job=command.job, definition=command.definition, user=command.user, at=now, key=command.key, digest=command.digest
+        job=command.job,
+        definition=command.definition,
+        user=command.user,
+        at=now,
+        key=command.key,
+        digest=command.digest,
+        trace=command.trace,
     )
     until = waits.start_at(command.definition, now)
     if until is not None:

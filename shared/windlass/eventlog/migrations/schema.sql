@@ -116,7 +116,8 @@ CREATE TABLE jobs (
     error text NOT NULL,
     drive_at timestamp with time zone,
     drives smallint NOT NULL DEFAULT 0,
-    restarted_by text NOT NULL DEFAULT ''::text
+    restarted_by text NOT NULL DEFAULT ''::text,
+    trace text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
