@@ -119,15 +119,21 @@ def _is_wanted(webhook: Webhook, happened: Happened, at: datetime) -> bool:
     return answer is True
 
 
-_NAMES = {"id": "ID", "job_id": "JobID"}
+def _named(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """The fields of a class by the names that conditions use: those of Go's structs."""
+    special = {"id": "ID", "job_id": "JobID"}
+    return {name: special.get(name) or "".join(map(str.capitalize, name.split("_"))) for name in kind.__struct_fields__}
+
+
+_NAMES = {kind: _named(kind) for kind in (JobSummary, TaskSummary)}
 
 
 def _members(summary: JobSummary | TaskSummary) -> Mapping[str, Value]:
-    """A summary by the names that conditions use: those of Go's structs."""
+    """A summary as conditions see it."""
     found: dict[str, Value] = {}
-    for field in msgspec.structs.fields(summary):
-        value = getattr(summary, field.name)
-        if field.name == "created_by":
+    for name, member in _NAMES[type(summary)].items():
+        value = getattr(summary, name)
+        if name == "created_by":
             value = {"Username": value.username}
         elif isinstance(value, datetime):
             value = Time.of(value)
@@ -135,7 +141,7 @@ def _members(summary: JobSummary | TaskSummary) -> Mapping[str, Value]:
             value = StringArray(value)
         elif isinstance(value, dict):
             value = StringMap(value)
-        found[_NAMES.get(field.name) or "".join(map(str.capitalize, field.name.split("_")))] = value
+        found[member] = value
     return found
 
 
