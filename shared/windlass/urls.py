@@ -1,6 +1,7 @@
 """Where webhooks go: http and https URLs, taken apart and checked."""
 
 import re
+from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -26,8 +27,13 @@ class Url(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Host and port: what counts as one receiver."""
+        """Host and port."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def endpoint(self) -> str:
+        """What counts as one receiver: a short text that stands for host, port and path."""
+        return blake2b(f"{self.authority}{self.target.partition('?')[0]}".encode(), digest_size=16).hexdigest()
 
 
 def parse(text: str) -> Url:

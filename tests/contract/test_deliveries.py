@@ -23,7 +23,7 @@ from windlass.clock import system as clock
 from windlass.errors import Unavailable
 from windlass.eventlog import deliveries
 from windlass.eventlog.connection import Connection
-from windlass.eventlog.deliveries import Delivery, Projected, Settled, Taken
+from windlass.eventlog.deliveries import Delivery, Projected, Room, Settled, Taken
 from windlass.eventlog.follow import Recorded
 from windlass.eventlog.migrate import migrate
 from windlass.eventlog.statements import statement
@@ -33,7 +33,7 @@ from windlass.messages.events import JobEvent
 from windlass.messages.jobs import Webhook
 from windlass.webhooks.policy import Answer
 from windlass.webhooks.projection import Projection
-from windlass.webhooks.sender import FENCE_S, HOST_CALLS_MAX, IDLE_S, Sender
+from windlass.webhooks.sender import ENDPOINT_CALLS_MAX, FENCE_S, HOST_CALLS_MAX, IDLE_S, Sender
 
 THEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ATTEMPTS = 3
@@ -61,20 +61,20 @@ class Played:
         self.broken: list[str] = []
         """Deliveries whose next call breaks."""
         self.gates: dict[str, asyncio.Event] = defaultdict(_open)
-        """By host: answers wait for it."""
+        """By endpoint: answers wait for it."""
         self.may_send: list[Callable[[], bool]] = []
 
     async def post(self, delivery: Taken, may_send: Callable[[], bool]) -> Answer:
         """See `Sender`."""
         self.sent.append(delivery)
         self.may_send.append(may_send)
-        self.under_way[delivery.host] += 1
-        self.most[delivery.host] = max(self.most[delivery.host], self.under_way[delivery.host])
+        self.under_way.update((delivery.host, delivery.endpoint))
+        self.most |= self.under_way
         try:
             await asyncio.sleep(random.choice([0, 0, 0.001, 0.01]))
-            await self.gates[delivery.host].wait()
+            await self.gates[delivery.endpoint].wait()
         finally:
-            self.under_way[delivery.host] -= 1
+            self.under_way.subtract((delivery.host, delivery.endpoint))
         if delivery.id in self.broken:
             self.broken.remove(delivery.id)
             raise KeyError("nobody thought of it")
@@ -109,7 +109,7 @@ class Scene:
         """A connection as the service has it."""
         return Connection(self.dsn, f"sender {self.schema}", IDLE_S, self.schema)
 
-    def owe(self, host: str, count: int = 1, lane: str = "") -> list[str]:
+    def owe(self, host: str, count: int = 1, lane: str = "", path: str = "/") -> list[str]:
         """Owe deliveries more to a host, in a lane of their own unless one is named."""
         job, made = JobId(ids.new(THEN)), []
         for _ in range(count):
@@ -119,6 +119,7 @@ class Scene:
                     id=ids.new(THEN),
                     lane=ids.derive(THEN, None, self.schema, host, lane or job),
                     host=host,
+                    endpoint=host + path,
                     job=job,
                     version=self._versions,
                     hook=0,
@@ -172,7 +173,8 @@ class Scene:
     async def take(self, store: Connection, most: int = 100) -> tuple[int, list[Taken]]:
         """Take what is due, by hand."""
         owner = await store.run(deliveries.enter)
-        return owner, await store.run(deliveries.step, owner, [], clock.now(), {}, HOST_CALLS_MAX, most)
+        taken, _ = await store.run(deliveries.step, owner, [], clock.now(), room(most))
+        return owner, taken
 
 
 @pytest.fixture
@@ -181,6 +183,11 @@ def scene(shared: str) -> Iterator[Scene]:
     made = Scene(shared)
     yield made
     made.connection.close()
+
+
+def room(most: int, **fields: Any) -> Room:
+    """For so many deliveries."""
+    return Room(**{"most": most, "endpoint_max": 100, "host_max": 100, "endpoints": {}, "hosts": {}, "look": 100, **fields})
 
 
 def settled(taken: Taken, state: str = "DELIVERED") -> Settled:
@@ -228,20 +235,57 @@ async def test_one_that_is_refused_or_exhausted_is_on_record_and_the_next_goes(s
     ]
 
 
-async def test_a_host_that_hangs_holds_few_places_and_delays_no_other(scene: Scene) -> None:
-    gate = scene.them.gates["slow.example:80"] = asyncio.Event()
+async def test_an_endpoint_that_hangs_holds_few_places_and_delays_no_other(scene: Scene) -> None:
+    """Neither of other hosts nor of its own."""
+    gate = scene.them.gates["a.example:80/slow"] = asyncio.Event()
     for _ in range(40):
-        scene.owe("slow.example:80")
+        scene.owe("a.example:80", path="/slow")
     async with scene.sending():
-        await until("all its places are taken", lambda: scene.them.under_way["slow.example:80"] == HOST_CALLS_MAX)
-        for lane in range(60):
-            scene.owe("quick.example:80", lane=str(lane))
-        await until("the quick one has all", lambda: set(scene.states("quick.example:80")) == {"DELIVERED"})
-        assert len(scene.them.ids("slow.example:80")) == HOST_CALLS_MAX
+        await until("all its places are taken", lambda: scene.them.under_way["a.example:80/slow"] == ENDPOINT_CALLS_MAX)
+        quick = [scene.owe(host, path="/quick")[0] for host in ("a.example:80", "b.example:80") for _ in range(30)]
+        await until("the quick ones have all", lambda: set(quick) <= {taken.id for taken in scene.them.sent})
+        assert scene.them.most["a.example:80/slow"] == len(scene.them.sent) - len(quick) == ENDPOINT_CALLS_MAX
         gate.set()
         await scene.ended()
-    assert scene.them.most["slow.example:80"] == HOST_CALLS_MAX
-    assert sorted(scene.them.ids("slow.example:80")) == sorted(scene.owed["slow.example:80"])
+    assert scene.them.most["a.example:80/slow"] == ENDPOINT_CALLS_MAX
+    assert sorted(taken.id for taken in scene.them.sent) == sorted(scene.owed["a.example:80"] + scene.owed["b.example:80"])
+
+
+async def test_a_host_gets_no_more_calls_at_once_than_its_share_whatever_its_endpoints(scene: Scene) -> None:
+    paths = [f"/{number}" for number in range(HOST_CALLS_MAX)]
+    gates = [scene.them.gates[f"a.example:80{path}"] for path in paths]
+    for gate, path in zip(gates, paths, strict=True):
+        gate.clear()
+        for _ in range(2):
+            scene.owe("a.example:80", path=path)
+    async with scene.sending():
+        await until("all places of the host are taken", lambda: scene.them.under_way["a.example:80"] == HOST_CALLS_MAX)
+        (other,) = scene.owe("b.example:80")
+        await until("another is called", lambda: other in scene.them.ids("b.example:80"))
+        for gate in gates:
+            gate.set()
+        await scene.ended()
+    assert scene.them.most["a.example:80"] == HOST_CALLS_MAX
+    assert len(scene.them.sent) == 2 * HOST_CALLS_MAX + 1
+
+
+async def test_every_endpoint_gets_its_turn_however_many_there_are(scene: Scene) -> None:
+    """Looks are short and go on where the last one ended, also while there is room for little."""
+    for number in range(9):
+        for _ in range(2):
+            scene.owe("a.example:80", path=f"/{number}")
+    store = scene.connect()
+    owner, after = await store.run(deliveries.enter), ""
+    found: list[list[str]] = []
+    for _ in range(5):
+        taken, after = await store.run(deliveries.step, owner, [], clock.now(), room(2, look=4, after=after, endpoint_max=1))
+        found.append([one.endpoint[-1] for one in taken])
+        await store.run(deliveries.step, owner, [settled(one, "WAITING") for one in taken], clock.now(), room(0))
+    for some, group in zip(found, ("0123", "4567", "8", "0123", "4567"), strict=True):
+        assert set(some) <= set(group)
+    assert [len(some) for some in found] == [2, 2, 1, 2, 2]
+    assert await store.run(deliveries.step, owner, [], clock.now(), room(0, after="x")) == ([], "x")
+    await store.close()
 
 
 async def test_a_lane_that_waits_for_its_retry_delays_no_other(scene: Scene) -> None:
@@ -256,7 +300,7 @@ async def test_a_lane_that_waits_for_its_retry_delays_no_other(scene: Scene) -> 
 
 
 async def test_a_lost_session_may_send_no_more_and_its_delivery_is_sent_again_in_its_place(scene: Scene) -> None:
-    gate = scene.them.gates["a.example:80"] = asyncio.Event()
+    gate = scene.them.gates["a.example:80/"] = asyncio.Event()
     first, second = scene.owe("a.example:80", 2, "a")
     async with scene.sending():
         await until("it is under way", lambda: scene.them.sent)
@@ -274,7 +318,7 @@ async def test_a_lost_session_may_send_no_more_and_its_delivery_is_sent_again_in
 
 
 async def test_who_heard_nothing_of_its_session_for_a_while_sends_nothing(scene: Scene) -> None:
-    gate = scene.them.gates["a.example:80"] = asyncio.Event()
+    gate = scene.them.gates["a.example:80/"] = asyncio.Event()
     scene.owe("a.example:80")
     assert FENCE_S < IDLE_S
     async with scene.sending() as sender:
@@ -287,7 +331,7 @@ async def test_who_heard_nothing_of_its_session_for_a_while_sends_nothing(scene:
 
 
 async def test_what_is_under_way_when_it_is_asked_to_stop_is_finished_and_recorded(scene: Scene) -> None:
-    gate = scene.them.gates["a.example:80"] = asyncio.Event()
+    gate = scene.them.gates["a.example:80/"] = asyncio.Event()
     scene.owe("a.example:80", 2, "a")
     store, stop = scene.connect(), asyncio.Event()
     serving = asyncio.ensure_future(Sender(store=store, post=scene.them.post, clock=clock, attempts_max=1).serve(stop))
@@ -336,9 +380,9 @@ async def test_who_comes_back_settles_nothing_of_what_is_another_s(scene: Scene)
     await until("it is freed", lambda: deliveries.free(scene.connection))
     await scene.take(other)
     with pytest.raises(Unavailable, match="session that held the lanes is gone"):
-        await late.run(deliveries.step, owner, [settled(taken)], clock.now(), {}, 1, 1)
+        await late.run(deliveries.step, owner, [settled(taken)], clock.now(), room(1))
     owner = await late.run(deliveries.enter)
-    assert await late.run(deliveries.step, owner, [settled(taken)], clock.now(), {}, 1, 1) == []
+    assert await late.run(deliveries.step, owner, [settled(taken)], clock.now(), room(1)) == ([], "")
     assert scene.states("a.example:80") == ["WAITING"]
     assert scene.rows("SELECT * FROM delivery_attempts") == []
     await late.close()
@@ -358,7 +402,7 @@ async def test_a_delivery_that_is_added_while_its_lane_ends_is_not_forgotten(sce
 
         def settle_and_hold(connection: psycopg.Connection) -> None:
             with connection.transaction():
-                deliveries.step(connection, owner, [settled(taken)], clock.now(), {}, 1, 0)
+                deliveries.step(connection, owner, [settled(taken)], clock.now(), room(0))
                 adding.append(pool.submit(scene.owe, "a.example:80", 1, "lane"))
                 asyncio.run(_blocked(look))
 
@@ -378,7 +422,7 @@ async def test_a_lane_that_gets_a_delivery_while_it_is_about_to_end_stays(scene:
     with scene.store._open() as look:
         with scene.connection.transaction():
             (added,) = scene.owe("a.example:80", 1, "lane")
-            settling = asyncio.ensure_future(store.run(deliveries.step, owner, [settled(taken)], clock.now(), {}, 1, 0))
+            settling = asyncio.ensure_future(store.run(deliveries.step, owner, [settled(taken)], clock.now(), room(0)))
             await _blocked(look)
         await settling
     assert scene.rows("SELECT waiting, owner FROM lanes") == [(1, 0)]
@@ -386,19 +430,22 @@ async def test_a_lane_that_gets_a_delivery_while_it_is_about_to_end_stays(scene:
     await store.close()
 
 
-async def test_taking_costs_the_same_however_many_lanes_a_slow_host_has(scene: Scene) -> None:
-    """Seen in the plan: the lanes of each host by their index, as many as are taken."""
+async def test_taking_costs_the_same_however_many_lanes_a_slow_endpoint_has(scene: Scene) -> None:
+    """Seen in the plan: the lanes of each endpoint by their index, as many as are taken."""
     scene.rows(
-        "INSERT INTO lanes SELECT gen_random_uuid(), 'h' || n %% 3, 1, now() - interval '1 s' * n, 0"
+        "INSERT INTO lanes (id, host, endpoint, waiting, due_at, owner)"
+        " SELECT gen_random_uuid(), 'h', 'e' || n %% 3, 1, now() - interval '1 s' * n, 0"
         " FROM generate_series(1, 9000) AS n RETURNING 1"
     )
     scene.connection.execute("ANALYZE lanes")
-    parameters = {"owner": 7, "now": clock.now(), "most": 5, "calls_max": 8, "hosts": ["h0"], "calls": [8]}
+    asked = msgspec.structs.asdict(room(5, endpoint_max=8, endpoints={"e0": 8}, hosts={"h": 8}))
+    lists = {"endpoints": ["e0"], "endpoint_calls": [8], "hosts": ["h"], "host_calls": [8]}
+    parameters = {"owner": 7, "now": clock.now(), **asked, **lists}
     with scene.connection.transaction(force_rollback=True):
         row = scene.connection.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + statement("take_lanes"), parameters).fetchone()
     assert row is not None
     scans = list(_scans(row[0][0]["Plan"]))
-    assert {index for index, _ in scans if index} <= {"lanes_free", "lanes_pkey"}
+    assert {index for index, _ in scans if index} <= {"lanes_due", "lanes_pkey"}
     assert sum(rows for _, rows in scans) < 200
 
 
@@ -413,16 +460,18 @@ def _scans(plan: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 async def test_each_host_gets_what_it_has_places_for_and_the_longest_due_go_first(scene: Scene) -> None:
     for host in ("a", "b", "c"):
-        for _ in range(5):
-            scene.owe(host)
+        for number in range(6):
+            scene.owe(host, path=f"/{number % 2}")
     scene.rows("UPDATE lanes SET due_at = due_at - interval '1 h' WHERE host = 'c' RETURNING 1")
     scene.rows("UPDATE lanes SET due_at = now() + interval '1 h' WHERE host = 'b' RETURNING 1")
     store = scene.connect()
     owner = await store.run(deliveries.enter)
-    taken = await store.run(deliveries.step, owner, [], clock.now(), {"a": 1, "d": 9}, 3, 100)
-    assert Counter(one.host for one in taken) == {"a": 2, "c": 3}
-    taken = await store.run(deliveries.step, owner, [], clock.now(), {}, 5, 3)
-    assert Counter(one.host for one in taken) == {"c": 2, "a": 1}
+    busy = room(100, endpoint_max=2, host_max=3, endpoints={"a/0": 1, "d/0": 9}, hosts={"a": 1, "d": 9})
+    taken, after = await store.run(deliveries.step, owner, [], clock.now(), busy)
+    assert (Counter(one.host for one in taken), after) == ({"a": 2, "c": 3}, "")
+    assert Counter(one.endpoint for one in taken)["a/0"] <= 1
+    taken, _ = await store.run(deliveries.step, owner, [], clock.now(), room(4))
+    assert Counter(one.host for one in taken) == {"c": 3, "a": 1}
     await store.close()
 
 
@@ -509,9 +558,9 @@ def test_with_its_own_rights_the_service_does_all_it_must(scene: Scene) -> None:
         with connection.transaction():
             Projection(clock)(connection, recorded(history()))
         owner = deliveries.enter(connection)
-        taken = deliveries.step(connection, owner, [], clock.now(), {}, 8, 8)
+        taken, _ = deliveries.step(connection, owner, [], clock.now(), room(8))
         assert len(taken) == 2
-        deliveries.step(connection, owner, [settled(one) for one in taken], clock.now(), {}, 8, 8)
+        deliveries.step(connection, owner, [settled(one) for one in taken], clock.now(), room(8))
         deliveries.free(connection)
         assert deliveries.oldest(connection) is not None
         connection.execute("UPDATE webhook_cursors SET position = 0")

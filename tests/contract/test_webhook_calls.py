@@ -37,7 +37,7 @@ def caller(allow_private: bool = True, secret: str = "") -> Caller:
 
 def delivery(url: str, body: bytes = b"{}", **headers: str) -> Taken:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Taken("lane", "host", secrets.token_hex(16), "job", "job.StateChange", url, named, body, 0)
+    return Taken("lane", "host", "endpoint", secrets.token_hex(16), "job", "job.StateChange", url, named, body, 0)
 
 
 async def post(url: str, allow_private: bool = True) -> Answer:

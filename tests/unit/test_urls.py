@@ -25,6 +25,11 @@ def test_a_url_has_parts(text: str, expected: Url, authority: str) -> None:
     assert parse(text).authority == authority
 
 
+def test_an_endpoint_is_host_port_and_path() -> None:
+    first, *others = ["http://a/b?c", "http://a:80/b?d#e", "http://a/c", "http://b/b", "http://a:81/b"]
+    assert [parse(url).endpoint == parse(first).endpoint for url in others] == [True, False, False, False]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -87,10 +87,12 @@ def owed(work: JobWork, happened: Happened, version: int, at: datetime) -> Itera
     assert job is not None
     for hook, webhook in enumerate(job.definition.webhooks):
         if (webhook.event or JOB_STATE) == happened.name and _is_wanted(webhook, happened, at):
+            url = urls.parse(webhook.url)
             yield Delivery(
                 id=ids.derive(at, ids.byte_of(job.id), job.id, "delivery", version, hook),
                 lane=ids.derive(job.created_at, ids.byte_of(job.id), job.id, "lane", webhook.url),
-                host=urls.parse(webhook.url).authority,
+                host=url.authority,
+                endpoint=url.endpoint,
                 job=job.id,
                 version=version,
                 hook=hook,

@@ -16,7 +16,7 @@ from windlass.clock import Clock
 from windlass.errors import Unavailable
 from windlass.eventlog import deliveries
 from windlass.eventlog.connection import Connection
-from windlass.eventlog.deliveries import Settled, Taken
+from windlass.eventlog.deliveries import Room, Settled, Taken
 from windlass.webhooks.call import TooLate
 from windlass.webhooks.policy import Answer, judge
 
@@ -30,8 +30,12 @@ LOOK_S = 0.5
 """How often it looks for what is due without being told."""
 CALLS_MAX = 256
 """Calls of one instance that may be under way."""
-HOST_CALLS_MAX = 8
-"""Of them, to one host and port: one that hangs holds no more places than this."""
+HOST_CALLS_MAX = 32
+"""Of them, to one host and port."""
+ENDPOINT_CALLS_MAX = 8
+"""Of them, to one path there: one that hangs holds no more places than this."""
+ENDPOINTS_MAX = 200
+"""Endpoints that one look goes through, a fraction of a millisecond each; the next look goes on from there."""
 
 OUTCOMES = metrics.DELIVERIES.counter()
 ATTEMPTS = metrics.DELIVERY_ATTEMPTS.counter()
@@ -54,6 +58,8 @@ class Sender:
         self._settled: list[Settled] = []
         self._calls: set[asyncio.Task[None]] = set()
         self._hosts: Counter[str] = Counter()
+        self._endpoints: Counter[str] = Counter()
+        self._after = ""
         self._wake = asyncio.Event()
         self.progressed: Callable[[], None] = lambda: None
         """Called after each look."""
@@ -91,9 +97,16 @@ class Sender:
             if self._owner == 0:
                 self._owner = await self._store.run(deliveries.enter)
             asked_at = self._clock.monotonic()
-            taken = await self._store.run(
-                deliveries.step, self._owner, settled, self._clock.now(), dict(self._hosts), HOST_CALLS_MAX, most
+            room = Room(
+                most=most,
+                endpoint_max=ENDPOINT_CALLS_MAX,
+                host_max=HOST_CALLS_MAX,
+                endpoints=dict(self._endpoints),
+                hosts=dict(self._hosts),
+                look=ENDPOINTS_MAX,
+                after=self._after,
             )
+            taken, self._after = await self._store.run(deliveries.step, self._owner, settled, self._clock.now(), room)
         except Unavailable as error:
             # What had ended is not on record, and sent again under the same id by whoever takes those lanes.
             log.warning("sending_postponed", error=str(error), unrecorded=len(settled))
@@ -105,21 +118,27 @@ class Sender:
                 OUTCOMES.labels(done.state.lower()).inc()
         for delivery in taken:
             self._begin(delivery)
+        if self._after and most > 0:
+            self._wake.set()  # there are more endpoints to look at
         self.progressed()
 
     def _begin(self, delivery: Taken) -> None:
-        self._hosts[delivery.host] += 1
+        self._count(delivery, 1)
         call = asyncio.get_running_loop().create_task(self._call(delivery, self._owner))
         self._calls.add(call)
 
         def end(_: "asyncio.Task[None]") -> None:
             self._calls.discard(call)
-            self._hosts[delivery.host] -= 1
-            if not self._hosts[delivery.host]:
-                del self._hosts[delivery.host]
+            self._count(delivery, -1)
             self._wake.set()
 
         call.add_done_callback(end)
+
+    def _count(self, delivery: Taken, change: int) -> None:
+        for calls, receiver in ((self._hosts, delivery.host), (self._endpoints, delivery.endpoint)):
+            calls[receiver] += change
+            if not calls[receiver]:
+                del calls[receiver]
 
     async def _call(self, delivery: Taken, owner: int) -> None:
         at, began = self._clock.now(), self._clock.monotonic()

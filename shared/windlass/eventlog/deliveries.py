@@ -31,11 +31,12 @@ _definitions, _headers = msgspec.json.Decoder(Job), msgspec.json.Decoder(dict[st
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One call that is owed; `headers` are those of its webhook, `body` JSON."""
+    """One call that is owed; `headers` are those of its webhook, `body` JSON; `endpoint` stands for host and path."""
 
     id: str
     lane: str
     host: str
+    endpoint: str
     job: JobId
     version: int
     hook: int
@@ -62,6 +63,7 @@ class Taken:
 
     lane: str
     host: str
+    endpoint: str
     id: str
     job: str
     event: str
@@ -171,6 +173,7 @@ def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery], now: da
         {
             "id": _uuids(lanes),
             "host": [waiting[0].host for waiting in lanes.values()],
+            "endpoint": [waiting[0].endpoint for waiting in lanes.values()],
             "waiting": [len(waiting) for waiting in lanes.values()],
             "due_at": [now for _ in lanes],
         },
@@ -187,17 +190,25 @@ def enter(connection: psycopg.Connection) -> int:
     return owner
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What an instance has room for: at most `most` deliveries more, calls to each endpoint and host up to their limits."""
+
+    most: int
+    endpoint_max: int
+    host_max: int
+    endpoints: dict[str, int]
+    """Calls that are under way, by endpoint."""
+    hosts: dict[str, int]
+    look: int
+    """How many endpoints to look at: one look is short, however many there are."""
+    after: str = ""
+    """The endpoint after which to begin; empty for the first."""
+
+
 def step(
-    connection: psycopg.Connection,
-    owner: int,
-    settled: Sequence[Settled],
-    now: datetime,
-    calls: Mapping[str, int],
-    calls_max: int,
-    most: int,
-) -> list[Taken]:
-    """Record how calls went, and take at most `most` deliveries that are due: for each host up to `calls_max` calls at once,
-    of which `calls` are under way.
+    connection: psycopg.Connection, owner: int, settled: Sequence[Settled], now: datetime, room: Room
+) -> tuple[list[Taken], str]:
+    """Record how calls went, and take deliveries that are due; the second result is after which endpoint to look next.
 
     Raises:
         Unavailable: this is another session than `enter` gave the number of; its lanes are not ours any more.
@@ -207,27 +218,29 @@ def step(
     with connection.transaction():
         if settled:
             _settle(connection, owner, sorted(settled, key=lambda s: s.taken.lane), now)
-        if most <= 0:
-            return []
-        lanes = connection.execute(
+        if room.most <= 0:
+            return [], room.after
+        row = connection.execute(
             statement("take_lanes"),
             {
                 "owner": owner,
                 "now": now,
-                "most": most,
-                "calls_max": calls_max,
-                "hosts": list(calls),
-                "calls": list(calls.values()),
+                **msgspec.structs.asdict(room),
+                "endpoints": list(room.endpoints),
+                "endpoint_calls": list(room.endpoints.values()),
+                "hosts": list(room.hosts),
+                "host_calls": list(room.hosts.values()),
             },
-        ).fetchall()
-        if not lanes:
-            return []
+        ).fetchone()
+        assert row is not None
+        last, looked, lanes = row
         # Only now that the lanes are ours is it sure what waits in them, so this is a statement of its own.
-        rows = connection.execute(statement("read_first_deliveries"), {"lanes": _uuids([lane for (lane,) in lanes])}).fetchall()
-    return [
-        Taken(lane, host, identifier, job, event, url, _headers.decode(headers), body, attempts)
-        for lane, host, identifier, job, event, url, headers, body, attempts in rows
+        rows = connection.execute(statement("read_first_deliveries"), {"lanes": _uuids(lanes)}).fetchall() if lanes else []
+    taken = [
+        Taken(lane, host, endpoint, identifier, job, event, url, _headers.decode(headers), body, attempts)
+        for lane, host, endpoint, identifier, job, event, url, headers, body, attempts in rows
     ]
+    return taken, last if looked == room.look else ""
 
 
 def _settle(connection: psycopg.Connection, owner: int, settled: Sequence[Settled], now: datetime) -> None:

@@ -127,10 +127,11 @@ CREATE TABLE lanes (
     host text NOT NULL,
     waiting integer NOT NULL,
     due_at timestamp with time zone NOT NULL,
-    owner integer NOT NULL
+    owner integer NOT NULL,
+    endpoint text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE lanes ADD CONSTRAINT lanes_pkey PRIMARY KEY (id);
-CREATE INDEX lanes_free ON lanes USING btree (host, due_at) WHERE (owner = 0);
+CREATE INDEX lanes_due ON lanes USING btree (endpoint, due_at) WHERE (owner = 0);
 CREATE INDEX lanes_taken ON lanes USING btree (owner) WHERE (owner <> 0);
 
 CREATE TABLE nodes (

@@ -1,5 +1,5 @@
 -- The first delivery that waits in each of some lanes. Index: deliveries_waiting.
-SELECT d.lane, l.host, d.id, d.job, d.event, d.url, d.headers::text, d.body, d.attempts
+SELECT d.lane, l.host, l.endpoint, d.id, d.job, d.event, d.url, d.headers::text, d.body, d.attempts
   FROM lanes AS l
  CROSS JOIN LATERAL (
       SELECT *
