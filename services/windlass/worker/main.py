@@ -4,7 +4,6 @@ import argparse
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
-from hashlib import blake2b
 
 from windlass import ids, service
 from windlass import log as logs
@@ -57,11 +56,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as held:
         spool = Spool(settings.spool)
         spool.open()
-        place = blake2b(str(settings.spool.resolve()).encode(), digest_size=6).hexdigest()
         runtime = make_runtime(
             settings.runtime,
             RuntimeSettings(
-                worker=f"w-{place}",
+                worker=f"w-{spool.owner()}",
                 instance=worker,
                 concurrency=sum(settings.queues.values()),
                 docker_host=settings.docker_host,

@@ -23,6 +23,17 @@ def test_a_spool_makes_its_directory_for_its_user_alone(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
+def test_a_spool_has_one_owner_for_ever_and_no_other_spool_has_it(spool: Spool, tmp_path: Path) -> None:
+    name = spool.owner()
+    assert Spool(tmp_path / "spool").owner() == name
+    other = Spool(tmp_path / "other")
+    other.open()
+    assert other.owner() != name
+    assert spool.left() == []
+    (tmp_path / "spool" / ".owner").write_text("")
+    assert len(spool.owner()) == 12
+
+
 def test_a_report_that_was_kept_is_found_by_the_next_worker(spool: Spool, tmp_path: Path) -> None:
     payload = b'{"data":"line 1\\nline 2"}\n\nand more\xff'
     spool.keep("t-1", "completed.00.w", payload)
