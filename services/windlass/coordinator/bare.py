@@ -56,6 +56,7 @@ class Forwarder:
             await delivery.nak(RETRY_S)
         else:
             await delivery.ack()
+            log.debug("message_forwarded", subject=subject, body_bytes=len(payload))
 
     def _translate(self, delivery: Jetstream) -> tuple[str, bytes]:
         """Where a message goes, and as what."""

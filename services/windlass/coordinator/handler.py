@@ -6,6 +6,7 @@ thrown away.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
@@ -622,8 +623,25 @@ class Coordinator:
                     self._aside.quarantine(item.delivery, str(item.error))
                 else:
                     await item.delivery.ack()
+            if log.is_enabled_for(logging.DEBUG):
+                self._note(items, draft)
         finally:
             self._untold.release()
+
+    def _note(self, items: list[Item], draft: _Draft) -> None:
+        """A line for each message of a batch; `duration_ms` is that of the batch, from its decision on."""
+        duration_ms = round((self._clock.now() - draft.now).total_seconds() * 1000, 1)
+        for item in items:
+            if item.message is not None:
+                outcome = item.error.code if item.error else "decided"
+                log.debug(
+                    "message_handled",
+                    message_id=item.message.id,
+                    type=item.message.type,
+                    job=item.job,
+                    outcome=outcome,
+                    duration_ms=duration_ms,
+                )
 
     async def _publish(self, orders: list[tuple[str, bytes]]) -> None:
         """Publish orders, again where the broker did not confirm them; what still fails then is driven again from its row."""

@@ -122,6 +122,7 @@ class Records:
         else:
             for delivery in sound:
                 await delivery.ack()
+            log.debug("logs_stored", parts=len(sound))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -48,6 +48,7 @@ class App:
     def __init__(self, intake: Intake, parts: Mapping[str, Any], version: str) -> None:
         self._intake = intake
         self._reader: Reader = parts["reader"]
+        self._log = log.bind()  # made for the level by now: a line that is switched off costs nothing
         self.litestar = _litestar({"intake": intake, "version": version, **parts}, version)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -63,7 +64,7 @@ class App:
                 status, seconds = message["status"], system.monotonic() - began
                 REQUESTS.labels(method, status).inc()
                 REQUEST_S.labels(method).observe(seconds)
-                log.debug(
+                self._log.debug(
                     "request_answered", method=method, path=scope["path"], status=status, duration_ms=round(seconds * 1000, 1)
                 )
             await send(message)

@@ -334,6 +334,7 @@ class Runner:
             return
         self._spawn(delivery.ack())
         if order.worker == self._worker:
+            log.debug("order_handled", message_id=message.id, type=message.type, job=order.job, task=order.task)
             self._obey(order)
 
     def _obey(self, order: Order) -> None:
