@@ -255,7 +255,8 @@ class Check:
         return builtin.check(node, given)
 
     def _get(self, node: nodes.Builtin, member: nodes.Member) -> Type:
-        if isinstance(member.base, nodes.Name) and member.base.name == "$env" and self.environment is not None:
+        whole = isinstance(member.base, nodes.Name) and member.base.name == "$env"
+        if whole and isinstance(member.key, nodes.Literal) and self.environment is not None:
             return self.member(member)
         base, key = self.visit(member.base), self.visit(member.key)
         if base.is_open:

@@ -40,6 +40,7 @@ def test_what_looks_wrong_and_is_right(source: str, value: Value) -> None:
         ("max([duration('1h')])", RunError),
         ("map(v.full, #)", RunError),
         ("reduce(v.e, #acc)", RunError),
+        ("get($env, 'a' > 1)", CompileError),
         (r'"a" matches "\\C"', CompileError),
     ],
 )
