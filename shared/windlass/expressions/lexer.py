@@ -11,9 +11,9 @@ Token = tuple[str, str, int]
 """Kind, text and position. The kind of an operator, bracket or operator word is its own text."""
 
 _WORDS = "not in or and matches contains startsWith endsWith let if else"
-_SYMBOL = "( ) [ ] { } , ; . ?. ? ?? : :: | || + - * ** / % ^ ! != = == < <= > >= && .."
+_OPERATORS = "( ) [ ] { } , ; . ?. ? ?? : :: | || + - * ** / % ^ ! != = == < <= > >= && .."
 WORDS = frozenset(_WORDS.split())
-_SYMBOLS = frozenset(_SYMBOL.split())
+_SYMBOLS = frozenset(_OPERATORS.split())
 
 BLANK = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what Unicode calls White_Space
 
@@ -30,6 +30,9 @@ _TOKEN = re.compile(
     |(?P<other>.))""",
     re.VERBOSE | re.DOTALL,
 )
+
+_NAME, _NUMBER, _STRING, _SYMBOL, _RAW, _POINTER, _COMMENT, _END, _OTHER = range(1, 10)
+"""The groups of that pattern, in order."""
 
 _ESCAPE = re.compile(
     r"\\(?:([abfnrtv\\'\"])|x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\})|\\(.?)",
@@ -48,35 +51,33 @@ def tokens(source: str) -> list[Token]:
     found: list[Token] = []
     add = found.append
     for match in _TOKEN.finditer(source):
-        kind = match.lastgroup
-        group = match.lastindex or 0
-        text = match[group]
-        start = match.start(group)
-        if kind == "name":
+        group = match.lastindex
+        text, start = match[group], match.start(group)  # type: ignore[index,arg-type]  # some group always matches
+        if group == _NAME:
             if not text.isascii() and not is_name(text):
                 _fail(f"unrecognized character in {text}", start)
             add((text if text in WORDS else NAME, text, start))
-        elif kind == "symbol":
+        elif group == _SYMBOL:
             if text not in _SYMBOLS:
                 _fail(f'unexpected token Operator("{text}")', start)
             add((text, text, start))
-        elif kind == "string":
+        elif group == _STRING:
             body = text[1:-1]
             if "\r" in body:
                 body = body.replace("\r", "\n")
             add((STRING, _unescape(body, text[0], start) if "\\" in body else body, start))
-        elif kind == "number":
+        elif group == _NUMBER:
             following = source[match.end() : match.end() + 1]
             if following and (following in "_$" or following.isalpha() or following.isdecimal()):
                 _fail(f'bad number syntax: "{text}{following}"', start)
             add((NUMBER, text, start))
-        elif kind == "raw":
+        elif group == _RAW:
             add((STRING, text[1:-1].replace("``", "`"), start))
-        elif kind == "pointer":
+        elif group == _POINTER:
             if not is_name(text[1:]) or source.startswith("#", match.end()):
                 _fail(f"unknown pointer {text}", start)
             add((POINTER, text[1:], start))
-        elif kind == "other":
+        elif group == _OTHER:
             literal = "literal not terminated" if text in "\"'`" else None
             _fail(literal or ("unclosed comment" if text == "/" else f"unrecognized character: U+{ord(text):04X}"), start)
     add((END, "", len(source)))
