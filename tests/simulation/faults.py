@@ -4,7 +4,7 @@ from random import Random
 
 import msgspec
 
-LASTS_S = 12.0
+LASTS_S = 8.0
 """How long faults go on; then all is healed."""
 UNITS = ("gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2")
 
@@ -36,15 +36,18 @@ class Plan(msgspec.Struct, frozen=True):
     """What the wall clock of each unit is off by."""
     shuffles: bool
 
-    @property
-    def is_rough(self) -> bool:
-        """Whether single messages suffer."""
-        return any((*self.lost.values(), *self.twice.values(), self.slow, self.commit_lost, self.commit_refused))
+
+CALM_SHARE = 0.05
+"""Worlds in which nothing goes wrong: what takes long there has no excuse."""
+CALM = Plan(faults=(), lost={}, twice={}, slow=0.0, commit_lost=0.0, commit_refused=0.0, skew_s={}, shuffles=True)
+"""Nothing goes wrong but what a test adds."""
 
 
 def draw(chance: Random) -> Plan:
     """The plan of a seed."""
 
+    if chance.random() < CALM_SHARE:
+        return CALM
     is_rough = chance.random() < 0.8
     kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.5]
     faults = []

@@ -117,7 +117,10 @@ def _cancel_without_stop() -> list[Patch]:
             self._cache[job].to_stop.clear()
         confirm(self, draft, heads)
 
-    return [(Coordinator, "_gather", gather)]
+    async def stop_strays(self: Ownership) -> None:
+        """The second layer, which would cover for it."""
+
+    return [(Coordinator, "_gather", gather), (Ownership, "stop_strays", stop_strays)]
 
 
 def _runs_before_the_grant() -> list[Patch]:

@@ -1,0 +1,64 @@
+"""The campaign, that it is the same twice, that it finds what it must, and what it has found."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import msgspec
+import pytest
+
+from tests.house.files import ROOT
+from tests.simulation.campaign import judge, judge_all
+from tests.simulation.faults import CALM, UNITS, Fault
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.world import SOMETIMES, World
+
+SEEDS = range(500)
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_no_seed_breaks_a_promise_and_all_that_must_happen_has() -> None:
+    happened: Counter[str] = Counter()
+    for verdict in judge_all(SEEDS):
+        assert verdict.violation is None, f"just simulate {verdict.seed}: {verdict.violation}\n" + "\n".join(verdict.tail)
+        happened.update(verdict.happened)
+    assert [name for name in SOMETIMES if not happened[name]] == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_defect_is_found(mutant: str) -> None:
+    assert any(judge(seed, mutant).violation is not None for seed in SEEDS)
+
+
+def _traced(seed: int, hash_seed: str) -> bytes:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-m", "tests.simulation", str(seed)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("seed", [2, 11, 42])
+def test_the_same_seed_is_the_same_world_byte_for_byte(seed: int) -> None:
+    first = _traced(seed, "1")
+    assert len(first.splitlines()) > 50
+    assert first == _traced(seed, "2")
+
+
+# -- what it found --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.startswith("coordinator")])
+def test_a_coordinator_that_is_cut_off_calls_nobody_lost(unit: str) -> None:
+    """It took living workers for lost until its client noticed that nothing came any more."""
+    for seed in range(10):
+        world = World(seed, msgspec.structs.replace(CALM, faults=(Fault(1.0, "cut-broker", unit, 9.0),)))
+        assert world.run() is None
+        assert world.happened["lease expiry"] == 0
+
+
+def test_what_waits_is_driven_again_though_its_last_owners_clock_was_ahead() -> None:
+    """What the owner of a shard had planned by a clock an hour ahead, nobody did for an hour."""
+    faults = (Fault(0.6, "cut-broker", "worker-1", 1.0), Fault(0.9, "kill", "coordinator-1", 0.0))
+    for seed in range(10):
+        plan = msgspec.structs.replace(CALM, faults=faults, lost={"publish": 0.3}, skew_s={"coordinator-1": 3600.0})
+        assert World(seed, plan).run() is None
