@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import msgspec
 
+from tests.simulation.faults import Plan
 from tests.simulation.mutants import mutated
 from tests.simulation.world import World
 
@@ -25,10 +26,10 @@ class Verdict(msgspec.Struct, frozen=True):
     happened: dict[str, int]
 
 
-def judge(seed: int, mutant: str | None = None) -> Verdict:
-    """Run one world."""
+def judge(seed: int, mutant: str | None = None, plan: Plan | None = None) -> Verdict:
+    """Run one world, with other faults than its seed draws if there is a plan."""
     with mutated(mutant):
-        world = World(seed)
+        world = World(seed, plan)
         violation = world.run()
     tail = list(world.lines())[-TAIL:] if violation is not None else []
     return Verdict(seed, violation, tail, dict(world.happened))

@@ -45,19 +45,18 @@ CALM = Plan(faults=(), lost={}, twice={}, slow=0.0, commit_lost=0.0, commit_refu
 
 def draw(chance: Random) -> Plan:
     """The plan of a seed."""
-
     if chance.random() < CALM_SHARE:
         return CALM
     is_rough = chance.random() < 0.8
-    kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.5]
+    kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.4]
     faults = []
     for _ in range(chance.randrange(1, 7) if kinds else 0):
         kind = chance.choice(kinds)
         unit = chance.choice(UNITS) if kind in ON_UNITS else ""
-        lasts_s = chance.choice((0.2, 1.0, 4.0, 12.0)) * chance.uniform(0.5, 1.2)
+        lasts_s = chance.choice((0.2, 1.0, 5.0, 12.0)) * chance.uniform(0.5, 1.2)
         if kind in ("broker-restart", "amnesia", "database-restart"):
             lasts_s = min(lasts_s, 3.0)
-        faults.append(Fault(chance.uniform(0.3, LASTS_S), kind, unit, lasts_s))
+        faults.append(Fault(chance.uniform(0.3, max(2.0, LASTS_S - lasts_s)), kind, unit, lasts_s))
 
     def sometimes(most: float) -> float:
         return chance.uniform(0, most) if is_rough and chance.random() < 0.5 else 0.0
