@@ -1,10 +1,10 @@
-"""The bus on a real NATS server: streams as data, publishing, standing pulls, what happens when the server goes away."""
+"""The bus on a real NATS server and on the one in memory: streams as data, publishing, pulls, what comes of a loss."""
 
 import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import nats
@@ -13,6 +13,8 @@ import pytest
 from nats.aio.msg import Msg
 from nats.js.api import RetentionPolicy, StreamConfig
 
+from tests.support.memory.broker import Broker
+from tests.support.memory.client import MemoryClient
 from tests.support.stack import EmbeddedNats
 from tests.support.waiting import until
 from windlass.bus import streams
@@ -27,10 +29,61 @@ SHARDS = 4
 pytestmark = pytest.mark.timeout(60)
 
 
+class Real:
+    """A NATS server; one of the test's own may be stopped, killed and emptied."""
+
+    def __init__(self, url: str, server: EmbeddedNats | None = None) -> None:
+        self.url, self._server = url, server
+
+    def connect(self, service: str, instance: str, prefix: str = "") -> AbstractAsyncContextManager[Bus]:
+        return connect(self.url, service, instance, prefix)
+
+    def stop(self) -> None:
+        assert self._server is not None
+        self._server.stop()
+
+    def start(self) -> None:
+        assert self._server is not None
+        self._server.start()
+
+    def lose_everything(self) -> None:
+        assert self._server is not None
+        self._server.kill()
+        shutil.rmtree(self._server.data.nats / "store", ignore_errors=True)
+
+
+class Memory:
+    """The double."""
+
+    def __init__(self) -> None:
+        self._broker = Broker()
+
+    def connect(self, service: str, instance: str, prefix: str = "") -> AbstractAsyncContextManager[Bus]:
+        return connect("memory", service, instance, prefix, make_client=lambda: MemoryClient(self._broker))
+
+    def stop(self) -> None:
+        self._broker.stop()
+
+    def start(self) -> None:
+        self._broker.start()
+
+    def lose_everything(self) -> None:
+        self._broker.stop(forget=True)
+
+
+Server = Real | Memory
+
+
+@pytest.fixture(params=["nats", "memory"])
+async def server(request: pytest.FixtureRequest) -> Server:
+    """A server that tests share."""
+    return Memory() if request.param == "memory" else Real(request.getfixturevalue("nats_url"))
+
+
 @pytest.fixture
-async def bus(nats_url: str, prefix: str) -> AsyncIterator[Bus]:
+async def bus(server: Server, prefix: str) -> AsyncIterator[Bus]:
     """A connection of the test's own, with its streams; they are gone afterwards."""
-    async with connect(nats_url, "coordinator", "test", prefix) as found:
+    async with server.connect("coordinator", "test", prefix) as found:
         await streams.ensure(found, SHARDS)
         yield found
         for info in await found.jetstream.streams_info():
@@ -38,18 +91,18 @@ async def bus(nats_url: str, prefix: str) -> AsyncIterator[Bus]:
                 await found.jetstream.delete_stream(info.config.name)
 
 
-@pytest.fixture
-def own(tmp_path: Path, servers: object) -> Iterator[EmbeddedNats]:
+@pytest.fixture(params=["nats", "memory"])
+async def own(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Server]:
     """A server that the test may stop, kill and empty."""
+    if request.param == "memory":
+        yield Memory()
+        return
+    request.getfixturevalue("servers")
     server = EmbeddedNats(tmp_path)
     try:
-        yield server
+        yield Real(server.url, server)
     finally:
         server.stop()
-
-
-def _empty(server: EmbeddedNats) -> None:
-    shutil.rmtree(server.data.nats / "store", ignore_errors=True)
 
 
 async def _is_emptied(bus: Bus, stream: str) -> None:
@@ -80,9 +133,9 @@ async def test_ensuring_again_changes_nothing_and_gives_the_same_incarnation(bus
     assert (await bus.jetstream.stream_info(Names(bus.subjects).intake)).state.messages == 1
 
 
-async def test_several_may_ensure_at_once(nats_url: str, bus: Bus) -> None:
+async def test_several_may_ensure_at_once(server: Server, bus: Bus) -> None:
     async with AsyncExitStack() as held:
-        others = [await held.enter_async_context(connect(nats_url, "coordinator", str(i), bus.subjects.prefix)) for i in range(3)]
+        others = [await held.enter_async_context(server.connect("coordinator", str(i), bus.subjects.prefix)) for i in range(3)]
         found = await asyncio.gather(*[streams.ensure(one, SHARDS) for one in others])
     assert len(set(found)) == 1
 
@@ -102,8 +155,8 @@ async def test_a_stream_with_other_limits_is_brought_to_agree(bus: Bus) -> None:
     assert (await bus.jetstream.stream_info(Names(bus.subjects).intake)).config.max_msgs == wanted.max_msgs
 
 
-async def test_a_stream_that_can_never_agree_is_said_so(nats_url: str, prefix: str) -> None:
-    async with connect(nats_url, "coordinator", "test", prefix) as bus:
+async def test_a_stream_that_can_never_agree_is_said_so(server: Server, prefix: str) -> None:
+    async with server.connect("coordinator", "test", prefix) as bus:
         names = Names(bus.subjects)
         other = StreamConfig(name=names.intake, subjects=[f"{prefix}else"], retention=RetentionPolicy.LIMITS)
         await bus.jetstream.add_stream(other)
@@ -173,8 +226,8 @@ async def test_a_message_that_is_too_large_is_a_failure_of_that_message_alone(bu
     assert set(failures) == {0}
 
 
-async def test_without_a_server_publishing_says_that_the_outcome_is_unknown(own: EmbeddedNats) -> None:
-    async with connect(own.url, "coordinator", "test") as bus:
+async def test_without_a_server_publishing_says_that_the_outcome_is_unknown(own: Server) -> None:
+    async with own.connect("coordinator", "test") as bus:
         await streams.ensure(bus, SHARDS)
         own.stop()
         await until("the loss is noticed", lambda: not bus.connected)
@@ -182,8 +235,8 @@ async def test_without_a_server_publishing_says_that_the_outcome_is_unknown(own:
             await bus.publish(bus.subjects.jobs(0), b"x", timeout_s=0.2)
 
 
-async def test_an_answer_finds_who_asked(bus: Bus, nats_url: str) -> None:
-    async with connect(nats_url, "gateway", "other", bus.subjects.prefix) as other:
+async def test_an_answer_finds_who_asked(bus: Bus, server: Server) -> None:
+    async with server.connect("gateway", "other", bus.subjects.prefix) as other:
         await other.client.flush()  # its inbox is known to the server
         reply, answer = other.expect()
         late, never = other.expect()
@@ -358,7 +411,7 @@ async def test_a_consumer_that_was_deleted_and_made_again_is_found(bus: Bus) -> 
 # -- the server goes away -------------------------------------------------------------------------------------------
 
 
-async def test_after_a_restart_everything_goes_on(own: EmbeddedNats) -> None:
+async def test_after_a_restart_everything_goes_on(own: Server) -> None:
     heard: list[bytes] = []
     returned = asyncio.Event()
 
@@ -368,7 +421,7 @@ async def test_after_a_restart_everything_goes_on(own: EmbeddedNats) -> None:
     async def back() -> None:
         returned.set()
 
-    async with connect(own.url, "coordinator", "test") as bus:
+    async with own.connect("coordinator", "test") as bus:
         first = await streams.ensure(bus, SHARDS)
         await bus.subscribe(bus.subjects.heartbeats(), listen)
         bus.on_connected(back)
@@ -386,8 +439,8 @@ async def test_after_a_restart_everything_goes_on(own: EmbeddedNats) -> None:
     assert taker.payloads == [b"before", b"after"]
 
 
-async def test_after_a_crash_that_lost_everything_the_incarnation_is_another_and_everything_goes_on(own: EmbeddedNats) -> None:
-    async with connect(own.url, "coordinator", "test") as bus:
+async def test_after_a_crash_that_lost_everything_the_incarnation_is_another_and_everything_goes_on(own: Server) -> None:
+    async with own.connect("coordinator", "test") as bus:
         found = [await streams.ensure(bus, SHARDS)]
 
         async def agree() -> None:
@@ -397,8 +450,7 @@ async def test_after_a_crash_that_lost_everything_the_incarnation_is_another_and
         async with _taking(bus) as taker:
             await bus.publish(bus.subjects.jobs(0), b"before")
             await until("the first came", lambda: taker.came)
-            own.kill()
-            _empty(own)
+            own.lose_everything()
             own.start()
             await until("the streams are made again", lambda: len(found) > 1)
             assert found[1] != found[0]
@@ -407,7 +459,7 @@ async def test_after_a_crash_that_lost_everything_the_incarnation_is_another_and
     assert taker.payloads == [b"before", b"after"]
 
 
-async def test_a_step_after_a_reconnect_that_fails_is_tried_again(own: EmbeddedNats) -> None:
+async def test_a_step_after_a_reconnect_that_fails_is_tried_again(own: Server) -> None:
     tries: list[int] = []
 
     async def stumble() -> None:
@@ -415,7 +467,7 @@ async def test_a_step_after_a_reconnect_that_fails_is_tried_again(own: EmbeddedN
         if len(tries) < 3:
             raise Unavailable("the streams are not there yet")
 
-    async with connect(own.url, "coordinator", "test") as bus:
+    async with own.connect("coordinator", "test") as bus:
         bus.on_connected(stumble)
         own.stop()
         own.start()

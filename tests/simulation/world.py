@@ -323,8 +323,8 @@ class World:
     def _stop_broker(self, forget: bool, over_s: float) -> None:
         self.happened["amnesia"] += forget
         self.broker.stop(forget)
-        for link in [unit.link for unit in self.units.values()] + [self._link]:
-            link.sever()
+        for unit in self.units.values():
+            unit.link.held.clear()
         self.at(over_s, self.broker.start)
 
     def _thaw(self, process: Process) -> None:

@@ -278,8 +278,8 @@ class Stream:
 class Session:
     """The server's side of one connection."""
 
-    def __init__(self, broker: "Broker", deliver: Callable[..., None]) -> None:
-        self._broker, self._deliver = broker, deliver
+    def __init__(self, broker: "Broker", deliver: Callable[..., None], lost: Callable[[], None]) -> None:
+        self._broker, self._deliver, self.lost = broker, deliver, lost
         self.live = True
         self._patterns: dict[int, tuple[str, str]] = {}
         self._mine: Subscribed[int] = Subscribed()
@@ -380,9 +380,9 @@ class Broker:
 
     # -- life -------------------------------------------------------------------------------------------------------
 
-    def open(self, deliver: Callable[..., None]) -> Session:
-        """A client connects."""
-        session = Session(self, deliver)
+    def open(self, deliver: Callable[..., None], lost: Callable[[], None]) -> Session:
+        """A client connects; it is told what comes for it, and when the server breaks the connection."""
+        session = Session(self, deliver, lost)
         self.sessions.append(session)
         return session
 
@@ -398,6 +398,7 @@ class Broker:
         self.generation += 1
         for session in list(self.sessions):
             self.close(session)
+            session.lost()
         kept = [] if forget else [stream for stream in self.streams.values() if (stream.config.storage or "file") == "file"]
         old, self.streams, self._subjects = kept, {}, Subscribed()
         for stream in old:

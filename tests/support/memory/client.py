@@ -107,7 +107,7 @@ class MemoryClient(Client):
         await asyncio.sleep(self._broker.wire.delay_s())
         if not self._broker.up or self._link.cut:
             raise nats.errors.NoServersError
-        self._session = self._broker.open(self._from_server)
+        self._session = self._broker.open(self._from_server, self.lose)
 
     @property
     def is_connected(self) -> bool:
@@ -115,15 +115,15 @@ class MemoryClient(Client):
         return self._session is not None
 
     def lose(self) -> None:
-        """The connection broke; the client tries again until it has another."""
-        if self._session is None or self._closed:
-            return
-        self._broker.close(self._session)
-        self._session = None
-        self._context.run(self._begin)
+        """The connection is broken, as the server knows already; the client hears of it, and tries until it has another."""
+        if self._session is not None:
+            self._broker.close(self._session)
+            asyncio.get_running_loop().call_soon(self._on_loss, self._session, context=self._context)
 
-    def _begin(self) -> None:
-        asyncio.get_running_loop().create_task(self._reconnect())
+    def _on_loss(self, session: Session) -> None:
+        if session is self._session and not self._closed:
+            self._session = None
+            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
 
     async def _reconnect(self) -> None:
         await self._call("disconnected_cb")
@@ -132,7 +132,7 @@ class MemoryClient(Client):
         await asyncio.sleep(self._broker.wire.delay_s())
         if self._closed:
             return
-        self._session = self._broker.open(self._from_server)
+        self._session = self._broker.open(self._from_server, self.lose)
         for subscription in self._subscriptions.values():
             self._subscribe(subscription)
         buffered, self._buffer = self._buffer, []
