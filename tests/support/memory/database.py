@@ -36,6 +36,8 @@ class Shard:
         self.head = 0
         self.owner = self.incarnation = ""
         self.locked_by: Session | None = None
+        self.locks = 0
+        """How often its session took it: so often it must be given back."""
 
 
 class Session:
@@ -57,7 +59,7 @@ class Session:
         self.live = False
         for shard in self._database.shards:
             if shard.locked_by is self:
-                shard.locked_by = None
+                shard.locked_by, shard.locks = None, 0
 
 
 class Database:
@@ -149,11 +151,14 @@ class Database:
         if shard.locked_by not in (None, session):
             return None
         shard.locked_by, shard.owner = session, owner
+        shard.locks += 1
         return shard.head, shard.incarnation
 
     def _release(self, session: Session, number: int) -> None:
-        if self.shards[number].locked_by is session:
-            self.shards[number].locked_by = None
+        shard = self.shards[number]
+        if shard.locked_by is session:
+            shard.locks -= 1
+            shard.locked_by = session if shard.locks else None
 
     def _load(self, session: Session, jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Loaded:
         rows = {name: self.tasks[name] for job in jobs for name in self.tasks_of.get(job, ()) if self.tasks[name].state in ACTIVE}

@@ -1,0 +1,260 @@
+"""What the owner of a shard relies on, on a real PostgreSQL and on the log in memory alike."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+from tests.contract.test_log import SHARD, SHARDS, Installation, Writer
+from tests.support.memory.database import Database, MemoryConnection
+from tests.support.scenario import (
+    JOB,
+    NOW,
+    THEN,
+    W1,
+    begun,
+    completed,
+    dispatched,
+    job,
+    job_completed,
+    progressed,
+    queued,
+    running,
+    task,
+    task_id,
+)
+from tests.support.stack import Servers
+from windlass import ids
+from windlass.errors import Unavailable
+from windlass.eventlog import log, operational
+from windlass.eventlog.connection import Connection
+from windlass.eventlog.log import Overtaken, Taken, Unfit
+from windlass.ids import JobId, TaskId
+from windlass.messages.events import JobEvent, JobSubmitted
+from windlass.messages.notices import LogPart
+
+ROW = task_id()
+ONE = job(task("a", var="x"), output="{{ tasks.x }}")
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture(scope="module")
+def dsn(servers: Servers) -> Iterator[str]:
+    """A database for all of these tests."""
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(servers.postgres.dsn, autocommit=True) as superuser:
+        superuser.execute(f"CREATE DATABASE {name}".encode())
+        yield servers.postgres.dsn_of(name)
+        superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(params=["postgres", "memory"])
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Makes connections to an empty installation of the test's own: `connect(name, owner_s)`."""
+    if request.param == "memory":
+        database = Database(SHARDS)
+        yield lambda name="test", owner_s=30: MemoryConnection(database, owner_s)
+        return
+    installation = Installation(request.getfixturevalue("dsn"))
+    yield installation.connect
+    await installation.close()
+
+
+class Owner:
+    """Folds events and stores them through a connection."""
+
+    def __init__(self, store: Connection) -> None:
+        self.store, self.writer = store, Writer()
+
+    async def commit(self, *events: JobEvent, of: JobId = JOB, change: Callable[[Any], None] = lambda batch: None) -> None:
+        """Store these events of a job; `change` may spoil the batch before."""
+        batch = self.writer.batch(*events, of=of)
+        change(batch)
+        await self.store.run(log.commit, batch)
+        self.writer.heads.update({shard: after for shard, (_, after) in batch.heads.items()})
+
+
+@pytest.fixture
+def owner(connect: Connect) -> Owner:
+    """Who writes."""
+    return Owner(connect())
+
+
+def _other(number: int) -> JobId:
+    return JobId(ids.derive(THEN + timedelta(seconds=number), 0x2A, "other", number))
+
+
+def _born(of: JobId) -> tuple[JobEvent, JobEvent]:
+    return JobSubmitted(job=of, definition=ONE, user="guest", at=THEN), begun()
+
+
+async def test_what_was_committed_is_loaded(owner: Owner) -> None:
+    await owner.commit(*running(ONE), progressed(ROW, 33.3, 33.3))
+    loaded = await owner.store.run(log.load, [JOB], [], [])
+    assert (loaded.jobs, loaded.tasks) == ([owner.writer.works[JOB].job], [owner.writer.works[JOB].tasks[ROW]])
+    await owner.commit(completed(ROW, "7"), job_completed("7"))
+    loaded = await owner.store.run(log.load, [JOB], [ROW], [])
+    assert (loaded.jobs[0].state, loaded.tasks[0].state, loaded.variables) == ("COMPLETED", "COMPLETED", [(JOB, "x", "7")])
+
+
+async def test_a_working_set_is_what_can_change_and_what_was_asked_for(owner: Owner) -> None:
+    two = job(task("a"), task("b"))
+    await owner.commit(*running(two), completed(ROW), dispatched(two.tasks[1], 2))
+    assert [row.id for row in (await owner.store.run(log.load, [JOB], [], [])).tasks] == [task_id(2)]
+    assert {row.id for row in (await owner.store.run(log.load, [JOB], [ROW], [])).tasks} == {ROW, task_id(2)}
+    nothing = await owner.store.run(log.load, [_other(1)], [TaskId(_other(2))], [("ann", "k")])
+    assert (nothing.jobs, nothing.tasks, nothing.variables, nothing.keys) == ([], [], [], {})
+
+
+async def test_what_was_loaded_is_nobody_elses(owner: Owner) -> None:
+    await owner.commit(*queued(ONE))
+    mine = await owner.store.run(log.load, [JOB], [], [])
+    mine.jobs[0].state = mine.tasks[0].state = "CHANGED"
+    owner.writer.works[JOB].tasks[ROW].error = "changed too"
+    found = await owner.store.run(log.load, [JOB], [], [])
+    assert (found.jobs[0].state, found.tasks[0].state, found.tasks[0].error) == ("SCHEDULED", "SCHEDULED", "")
+
+
+def _of_an_old_version(batch: Any) -> None:
+    batch.events[0].version = 3
+
+
+def _far_too_large(batch: Any) -> None:
+    batch.events[0].version = 2**40
+
+
+def _with_nul(batch: Any) -> None:
+    batch.changed_jobs[0].error = "a\0b"
+
+
+@pytest.mark.parametrize(("spoil", "error"), [(_of_an_old_version, Taken), (_far_too_large, Unfit), (_with_nul, Unfit)])
+async def test_a_batch_that_is_refused_leaves_nothing(owner: Owner, spoil: Callable[[Any], None], error: type[Exception]) -> None:
+    await owner.commit(*queued(ONE))
+    before = await owner.store.run(log.load, [JOB], [ROW], [])
+    heads = dict(owner.writer.heads)
+    with pytest.raises(error):
+        await owner.commit(progressed(ROW, 1, 1), change=spoil)
+    assert await owner.store.run(log.load, [JOB], [ROW], []) == before
+    other = Owner(owner.store)
+    other.writer.heads = heads
+    await other.commit(*_born(_other(1)), of=_other(1))  # its head did not move, and the session goes on
+
+
+async def test_a_head_that_moved_and_a_job_that_exists_refuse_a_batch(owner: Owner) -> None:
+    await owner.commit(*queued(ONE))
+    behind = Owner(owner.store)
+    with pytest.raises(Overtaken):
+        await behind.commit(*_born(_other(1)), of=_other(1))
+    again = Owner(owner.store)
+    again.writer.heads = dict(owner.writer.heads)
+    with pytest.raises(Taken):
+        await again.commit(*queued(ONE))
+
+
+async def test_an_idempotency_key_belongs_to_the_first(owner: Owner) -> None:
+    await owner.commit(*queued(ONE), change=lambda batch: batch.keys.append(("ann", "k", JOB, "d")))
+    with pytest.raises(Taken):
+        await owner.commit(*_born(_other(1)), of=_other(1), change=lambda batch: batch.keys.append(("ann", "k", _other(1), "e")))
+    assert (await owner.store.run(log.load, [], [], [("ann", "k"), ("bob", "k")])).keys == {("ann", "k"): (JOB, "d")}
+
+
+async def _driven(owner: Owner) -> None:
+    """Four jobs and a task that wait, each a second later than the one before."""
+    for number in range(4):
+
+        def wait(batch: Any, number: int = number) -> None:
+            batch.new_jobs[0].drive_at = NOW + timedelta(seconds=number)
+            batch.new_jobs[0].drives = number
+
+        await owner.commit(*_born(_other(number)), of=_other(number), change=wait)
+
+    def wait_too(batch: Any) -> None:
+        batch.new_tasks[0].drive_at = NOW + timedelta(seconds=1)
+
+    await owner.commit(*queued(ONE), change=wait_too)
+
+
+async def test_what_is_due_is_found_oldest_first_and_nothing_else(owner: Owner) -> None:
+    await _driven(owner)
+
+    async def due(seconds: int, most: int = 10, shard: int = SHARD) -> Any:
+        return await owner.store.run(log.due, [shard], NOW + timedelta(seconds=seconds), most)
+
+    assert await due(2) == [(JOB, ROW), *[(_other(n), None) for n in range(3)]]
+    assert await due(9, 2) == [(JOB, ROW), (_other(0), None), (_other(1), None)]
+    assert await due(9, shard=(SHARD + 1) % SHARDS) == []
+
+
+async def test_all_is_due_when_the_broker_is_new_and_within_its_pause_when_the_owner_is(owner: Owner) -> None:
+    await _driven(owner)
+    ours = NOW - timedelta(hours=1)
+
+    async def count(seconds: float) -> int:
+        return len(await owner.store.run(log.due, [SHARD], ours + timedelta(seconds=seconds), 10))
+
+    await owner.store.run(log.rearm, SHARD, ours, 3.0, 10.0)
+    assert [await count(seconds) for seconds in (2.9, 3, 6, 10)] == [0, 2, 3, 5]
+    await owner.store.run(log.drive_all, SHARD, "second", ours - timedelta(days=1))
+    assert await count(-86400) == 5
+    assert await owner.store.run(log.take, SHARD, "me") == (11, "second")
+
+
+async def test_what_a_worker_runs_or_has_not_stopped_is_found(owner: Owner) -> None:
+    await owner.commit(*running(ONE))
+    assert await owner.store.run(log.running, [SHARD]) == [(W1, JOB, ROW, 1, 1)]
+    assert await owner.store.run(log.running, [(SHARD + 1) % SHARDS]) == []
+
+    def unconfirmed(batch: Any) -> None:
+        batch.changed_tasks[0].stopping = W1
+
+    await owner.commit(completed(ROW), job_completed(), change=unconfirmed)
+    assert await owner.store.run(log.running, [SHARD]) == [(W1, JOB, ROW, 1, 1)]
+
+
+async def test_a_shard_has_one_owner_until_it_is_given_back_or_its_session_ends(connect: Connect) -> None:
+    one, other = connect("one"), connect("other")
+    assert await one.run(log.take, 0, "one") == (0, "")
+    assert await one.run(log.take, 0, "one") == (0, "")
+    assert await other.run(log.take, 0, "other") is None
+    assert await other.run(log.take, 1, "other") == (0, "")
+    await one.drop()
+    await _until_taken(other)
+    generation = one.generation
+    assert await one.run(log.take, 0, "one") is None
+    assert one.generation == generation + 1
+    await other.run(log.take, 0, "other")
+    await other.run(log.release, 0)
+    assert await one.run(log.take, 0, "one") is None  # taken twice, it has to be given back twice
+    await other.run(log.release, 0)
+    assert await one.run(log.take, 0, "one") is not None
+
+
+async def _until_taken(store: Connection) -> None:
+    async with asyncio.timeout(15):
+        while await store.run(log.take, 0, "me") is None:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_session_that_is_silent_loses_its_shards_and_notices(connect: Connect) -> None:
+    frozen, other = connect("frozen", 1), connect("other")
+    await frozen.run(log.take, 0, "frozen")
+    await _until_taken(other)
+    with pytest.raises(Unavailable, match="did not answer"):
+        await frozen.run(log.shard_count)
+    assert await frozen.run(log.shard_count) == SHARDS
+    assert await frozen.run(log.take, 0, "frozen") is None
+
+
+async def test_what_no_column_holds_is_refused_aside_too_and_the_same_message_is_kept_once(connect: Connect) -> None:
+    store = connect()
+    part = LogPart(job=JOB, task=ROW, attempt=1, number=1, contents="a\0b")
+    await store.run(operational.keep_logs, [(part, NOW), (part, NOW)])
+    with pytest.raises(Unfit):
+        await store.run(operational.keep_logs, [(msgspec.structs.replace(part, number=2**62), NOW)])
+    name = await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW)
+    assert await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW) == name
