@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.contract.test_log import SHARD, SHARDS, Installation, Writer
-from tests.support.memory.database import Database, MemoryConnection
+from tests.support.memory.database import Database, MemoryConnection, MemoryReader
 from tests.support.scenario import (
     JOB,
     NOW,
@@ -31,7 +31,7 @@ from tests.support.scenario import (
 from tests.support.stack import Servers
 from windlass import ids
 from windlass.errors import Unavailable
-from windlass.eventlog import log, operational
+from windlass.eventlog import log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.ids import JobId, TaskId
@@ -54,15 +54,32 @@ def dsn(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture(params=["postgres", "memory"])
-async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
-    """Makes connections to an empty installation of the test's own: `connect(name, owner_s)`."""
+async def place(request: pytest.FixtureRequest) -> AsyncIterator[Database | Installation]:
+    """An empty installation of the test's own."""
     if request.param == "memory":
-        database = Database(SHARDS)
-        yield lambda name="test", owner_s=30: MemoryConnection(database, owner_s)
+        yield Database(SHARDS)
         return
     installation = Installation(request.getfixturevalue("dsn"))
-    yield installation.connect
+    yield installation
     await installation.close()
+
+
+@pytest.fixture
+def connect(place: Database | Installation) -> Connect:
+    """Makes connections to it: `connect(name, owner_s)`."""
+    if isinstance(place, Installation):
+        return place.connect
+    return lambda name="test", owner_s=30: MemoryConnection(place, owner_s)
+
+
+@pytest.fixture
+async def reader(place: Database | Installation) -> AsyncIterator[read.Reader]:
+    """Who answers from it."""
+    if isinstance(place, Database):
+        yield MemoryReader(place)
+        return
+    async with read.connect(place.dsn, place.schema) as found:
+        yield found
 
 
 class Owner:
@@ -100,6 +117,24 @@ async def test_what_was_committed_is_loaded(owner: Owner) -> None:
     await owner.commit(completed(ROW, "7"), job_completed("7"))
     loaded = await owner.store.run(log.load, [JOB], [ROW], [])
     assert (loaded.jobs[0].state, loaded.tasks[0].state, loaded.variables) == ("COMPLETED", "COMPLETED", [(JOB, "x", "7")])
+
+
+async def test_what_was_committed_is_read(owner: Owner, reader: read.Reader) -> None:
+    assert reader.shards == SHARDS
+    two = job(task("a", var="x"), task("b"))
+    await owner.commit(*running(two), completed(ROW, "7"), dispatched(two.tasks[1], 2))
+    whole = await reader.job(JOB)
+    assert whole is not None
+    assert [(row.id, row.state, row.result, row.worker) for row in whole.tasks] == [
+        (ROW, "COMPLETED", "7", W1),
+        (task_id(2), "SCHEDULED", "", ""),
+    ]
+    assert (whole.job.state, whole.job.position, whole.variables) == ("RUNNING", 2, {"x": "7"})
+    assert msgspec.json.decode(whole.job.definition, type=type(two)) == two
+    assert await reader.job(_other(1)) is None
+    assert await reader.ended([JOB, _other(1)]) == []
+    await owner.commit(job_completed())
+    assert await reader.ended([JOB, _other(1)]) == [JOB]
 
 
 async def test_a_working_set_is_what_can_change_and_what_was_asked_for(owner: Owner) -> None:
