@@ -31,6 +31,7 @@ from windlass.ids import JobId
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import JobEvent
 from windlass.messages.jobs import Webhook
+from windlass.webhooks.call import TooLate
 from windlass.webhooks.policy import Answer
 from windlass.webhooks.projection import Projection
 from windlass.webhooks.sender import ENDPOINT_CALLS_MAX, FENCE_S, HOST_CALLS_MAX, IDLE_S, Sender
@@ -58,6 +59,8 @@ class Played:
         self.most: Counter[str] = Counter()
         self.answers: dict[str, list[int]] = {}
         """By delivery: one status after the other; 200 when there is none left."""
+        self.late: list[str] = []
+        """Deliveries whose next call is too late."""
         self.broken: list[str] = []
         """Deliveries whose next call breaks."""
         self.gates: dict[str, asyncio.Event] = defaultdict(_open)
@@ -75,9 +78,12 @@ class Played:
             await self.gates[delivery.endpoint].wait()
         finally:
             self.under_way.subtract((delivery.host, delivery.endpoint))
+        if delivery.id in self.late:
+            self.late.remove(delivery.id)
+            raise TooLate
         if delivery.id in self.broken:
             self.broken.remove(delivery.id)
-            raise KeyError("nobody thought of it")
+            raise KeyError("nobody thought of it", "\0\ud800")
         left = self.answers.get(delivery.id, [])
         return Answer(left.pop(0) if left else 200)
 
@@ -317,7 +323,7 @@ async def test_a_lost_session_may_send_no_more_and_its_delivery_is_sent_again_in
     assert scene.rows("SELECT count(*) FROM delivery_attempts") == [(2,)]
 
 
-async def test_who_heard_nothing_of_its_session_for_a_while_sends_nothing(scene: Scene) -> None:
+async def test_who_heard_nothing_of_its_session_for_a_while_may_not_send(scene: Scene) -> None:
     gate = scene.them.gates["a.example:80/"] = asyncio.Event()
     scene.owe("a.example:80")
     assert FENCE_S < IDLE_S
@@ -328,6 +334,15 @@ async def test_who_heard_nothing_of_its_session_for_a_while_sends_nothing(scene:
         assert not scene.them.may_send[0]()
         gate.set()
         await scene.ended()
+
+
+async def test_what_was_not_sent_because_it_was_late_is_sent_after_all_and_counts_as_no_attempt(scene: Scene) -> None:
+    (only,) = scene.owe("a.example:80")
+    scene.them.late = [only]
+    async with scene.sending():
+        await scene.ended()
+    assert scene.them.ids("a.example:80") == [only, only]
+    assert scene.rows("SELECT count(*), max(number) FROM delivery_attempts") == [(1, 1)]
 
 
 async def test_what_is_under_way_when_it_is_asked_to_stop_is_finished_and_recorded(scene: Scene) -> None:
@@ -352,7 +367,10 @@ async def test_a_call_that_breaks_in_a_way_nobody_thought_of_lets_its_lane_go(sc
     scene.them.broken = [only]
     async with scene.sending():
         await scene.ended()
-    assert scene.rows("SELECT error FROM delivery_attempts ORDER BY number") == [("KeyError('nobody thought of it')",), ("",)]
+    assert scene.rows("SELECT error FROM delivery_attempts ORDER BY number") == [
+        ("KeyError('nobody thought of it', '\\x00\\ud800')",),
+        ("",),
+    ]
 
 
 # -- lanes by hand ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ READ_S = 1.0
 """For the rest of an answer, which tells nothing more: reading it spares the receiver an error."""
 READ_MAX = 64 * 1024
 """Bytes of an answer that are read."""
-ERROR_MAX = 300
 
 _SENDING = "http11.send_request_headers.started"
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
@@ -100,7 +99,7 @@ class Caller:
         except Forbidden as error:
             return Answer(None, str(error), is_final=True)
         except _FAILURES as error:
-            return Answer(None, (str(error) or type(error).__name__).replace("\0", "")[:ERROR_MAX])
+            return Answer(None, str(error) or type(error).__name__)
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:

@@ -34,6 +34,8 @@ HOST_CALLS_MAX = 32
 """Of them, to one host and port."""
 ENDPOINT_CALLS_MAX = 8
 """Of them, to one path there: one that hangs holds no more places than this."""
+ERROR_MAX = 300
+"""Characters that are kept of why a call failed."""
 ENDPOINTS_MAX = 200
 """Endpoints that one look goes through, a fraction of a millisecond each; the next look goes on from there."""
 
@@ -148,6 +150,8 @@ class Sender:
             )
         except TooLate:
             log.warning("delivery_left", delivery=delivery.id, job=delivery.job)
+            with suppress(Unavailable):  # then the session is gone, and the lane with it
+                await self._store.run(deliveries.release, owner, delivery.lane)
             return
         except Exception as error:  # whatever a receiver brings about, its lane must be let go
             log.exception("call_failed", delivery=delivery.id, job=delivery.job)
@@ -171,7 +175,7 @@ class Sender:
         if owner != self._owner:
             return  # another session's lane by now
         due_at = self._clock.now() + timedelta(seconds=pause_s)
-        self._settled.append(Settled(delivery, state, at, round(took_s * 1000), answer.status, answer.error, due_at))
+        self._settled.append(Settled(delivery, state, at, round(took_s * 1000), answer.status, _storable(answer.error), due_at))
 
     async def free(self) -> None:
         """Take from sessions that have ended what they held."""
@@ -185,3 +189,8 @@ class Sender:
         """Tell how old the oldest delivery is that waits."""
         since = await self._store.run(deliveries.oldest)
         OLDEST_S.set(0 if since is None else max(0.0, (self._clock.now() - since).total_seconds()))
+
+
+def _storable(text: str) -> str:
+    """What a receiver made us say, as a database can hold it."""
+    return text[:ERROR_MAX].replace("\0", "").encode(errors="replace").decode()

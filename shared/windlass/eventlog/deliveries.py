@@ -264,6 +264,11 @@ def _settle(connection: psycopg.Connection, owner: int, settled: Sequence[Settle
     connection.execute(statement("drop_lanes"), {"lanes": lanes})
 
 
+def release(connection: psycopg.Connection, owner: int, lane: str) -> None:
+    """Let a lane go of which nothing was sent."""
+    connection.execute(statement("release_lane"), {"owner": owner, "lane": UUID(lane)})
+
+
 def free(connection: psycopg.Connection) -> int:
     """Free what sessions held that have ended; how many lanes that were."""
     return connection.execute(statement("free_lanes"), {"class": SENDERS}).rowcount
