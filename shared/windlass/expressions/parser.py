@@ -124,21 +124,17 @@ class _Parser:
         previous = ""
         while True:
             operator = self.kind
-            if operator == "not":
-                following, _, _ = self.tokens[self.at + 1]
-                if following not in _NEGATABLE:
+            negated = operator == "not"
+            if negated:
+                operator, _, _ = self.tokens[self.at + 1]
+                if operator not in _NEGATABLE:
                     self.next()
                     self.unexpected()
-                if level > 20:
-                    break
-                self.next()
-                binds, negated, operator = 20, True, following
-            elif operator in BINARY:
-                binds, negated = BINARY[operator], False
-                if binds < level:
-                    break
-            else:
+            binds = BINARY.get(operator, -1)
+            if binds < level:
                 break
+            if negated:
+                self.next()
             position = self.tokens[self.at][2]
             self.next()
             if operator == "|":

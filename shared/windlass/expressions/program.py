@@ -108,15 +108,17 @@ class Program:
         return code
 
     def _made(self, environment: Names, limits: Limits) -> _Code:
-        names = environment if self._whole else {name: environment[name] for name in self._names if name in environment}
-        types = {}
-        for name, value in names.items():
-            try:
-                types[name] = type_of(type(value))
-            except TypeError as problem:
-                raise CompileError(f"{name}: {problem}") from None
-        functions = {name: type(value) for name, value in names.items() if isinstance(value, Function)}
-        return _built(Check(types, functions), self._tree(names.keys() & BUILTINS.keys(), limits), limits)
+        types, functions = {}, {}
+        for name in environment if self._whole else self._names:
+            if name in environment:
+                value = environment[name]
+                try:
+                    types[name] = type_of(type(value))
+                except TypeError as problem:
+                    raise CompileError(f"{name}: {problem}") from None
+                if isinstance(value, Function):
+                    functions[name] = type(value)
+        return _built(Check(types, functions), self._tree(types.keys() & BUILTINS.keys(), limits), limits)
 
     def _tree(self, overridden: Set[str], limits: Limits) -> Node:
         """A tree of its own for each check, which writes on it. The first one is there already."""
