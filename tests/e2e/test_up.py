@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.support.stack import Up, up, wait_for, windlass
+from windlass import metrics
 from windlass.local.process import command_of
 
 together = pytest.mark.xdist_group("one up")
@@ -60,6 +61,15 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     lines = windlass("status", "--data", str(shared.path)).stdout.splitlines()
     spoken = {line.split()[0]: line.split()[5:] for line in lines if "coordinator-" in line}
     assert sorted(spoken.values()) == [[str(shard) for shard in range(first, 16, 2)] for first in (0, 1)]
+
+
+@together
+@pytest.mark.parametrize("name", ["gateway", "coordinator", "worker", "scheduler", "webhooks"])
+def test_a_service_tells_its_own_metrics_and_no_others(shared: Up, name: str) -> None:
+    with urllib.request.urlopen(shared.health_url(f"{name}-1") + "/metrics", timeout=10) as answer:
+        told = set(re.findall(r"^# TYPE (windlass_\w+)", answer.read().decode(), re.MULTILINE))
+    ours = {metric.name for metric in vars(metrics).values() if isinstance(metric, metrics.Metric) and name in metric.service}
+    assert {one for one in told if not one.endswith("_created")} == ours
 
 
 @together
