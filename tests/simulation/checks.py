@@ -21,6 +21,7 @@ from windlass.messages.events import (
     JobRestarted,
     TaskCancelled,
     TaskCompleted,
+    TaskDelayed,
     TaskDispatched,
     TaskFailed,
     TaskProgressed,
@@ -75,7 +76,7 @@ class Checks:
         if isinstance(event, JobCompleted | JobFailed | JobCancelled):
             if work.active():
                 self._fail(f"G4: job {job} ends while {work.active()[0].id} is {work.active()[0].state}")
-        elif isinstance(event, TaskDispatched):
+        elif isinstance(event, TaskDispatched | TaskDelayed):
             self._newer(job, event.key, event.attempt)
         elif isinstance(event, TaskStarted | TaskProgressed | TaskCompleted | TaskFailed | TaskRedelivered | TaskCancelled):
             self._of_task(job, work, event)
@@ -123,7 +124,7 @@ class Checks:
         for stored in rows:
             if (stored.state in ("SCHEDULED", "RUNNING") or stored.stopping) and stored.drive_at is None:
                 self._fail(f"G3: task {stored.id} is {stored.state} and nothing drives it")
-        if row.state not in ENDED and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
+        if row.state not in ENDED and row.run and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
             self._fail(f"G3: job {row.id} waits for nothing")
 
     # -- running ----------------------------------------------------------------------------------------------------
@@ -159,6 +160,8 @@ class Checks:
         for task in database.tasks.values():
             if task.drive_at is not None or task.stopping:
                 return f"an intent is left: task {task.id}, {task.state}, stopping {task.stopping!r}"
+        for timer in database.following.timers.values():
+            return f"a timer is left: {timer}"
         if self.running:
             fence, program = next(iter(self.running.items()))
             return f"G6: attempt {fence[1]} of task {fence[0]} still runs on {program.worker}"

@@ -15,6 +15,7 @@ from windlass.coordinator.ownership import Ownership
 from windlass.errors import Stale
 from windlass.messages.commands import GrantTask
 from windlass.messages.events import TaskRedelivered
+from windlass.scheduler.firing import Firing
 from windlass.worker.runner import Runner
 
 Patch = tuple[Any, str, Any]
@@ -102,6 +103,18 @@ def _discharged_by_the_brokers_ack() -> list[Patch]:
     return [(Coordinator, "_tell", tell_and_discharge)]
 
 
+def _timer_said_only_once() -> list[Patch]:
+    say = Firing._say
+
+    async def say_and_forget(self: Firing, claimed: Any) -> None:
+        await say(self, claimed)
+        database: Database = self._store._database  # type: ignore[attr-defined]  # the double's
+        for row, *_ in claimed:
+            database.following.timers.pop(row, None)
+
+    return [(Firing, "_say", say_and_forget)]
+
+
 def _cancel_ignored() -> list[Patch]:
     def cancel(work: Any, now: Any) -> Iterator[Any]:
         yield from ()
@@ -163,6 +176,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "no-redriver": _no_redriver,
     "no-lease-expiry": _no_lease_expiry,
     "discharged-by-the-brokers-ack": _discharged_by_the_brokers_ack,
+    "timer-said-only-once": _timer_said_only_once,
     "cancel-ignored": _cancel_ignored,
     "cancel-without-stop": _cancel_without_stop,
     "runs-before-the-grant": _runs_before_the_grant,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 1.0
 """Until somebody asks again."""
+DELAY, DELAY_S = "1500ms", 1.5
 DEAF = "trap '' TERM; "
 STOPPED_WITHIN_S = 5.0
 """From a cancellation until nothing runs, where nothing is broken."""
@@ -57,10 +58,8 @@ def draw_shape(chance: Random, number: int) -> Shape:
             )
             return Shape(Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"v{number} end")
         case 2:
-            limit = chance.randrange(1, 3)
-            return Shape(
-                Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=Retry(limit=limit)),)), ("FAILED",)
-            )
+            retry = Retry(limit=chance.randrange(1, 3), delay=chance.choice(("", "700ms")))
+            return Shape(Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=retry),)), ("FAILED",))
         case 3:
             tasks = (Task(name="skipped", run="exit 1", if_=f"{{{{ {COSTLY} == 0 }}}}"), Task(name="runs", run=nap()))
             return Shape(Job(name=name, tasks=tasks, output=f"{{{{ {COSTLY} }}}}"), ("COMPLETED",), "30000")
@@ -70,6 +69,8 @@ def draw_shape(chance: Random, number: int) -> Shape:
             run = f"echo 50 > $TORK_PROGRESS; {nap()}; echo 90 > $TORK_PROGRESS; {nap()}"
             return Shape(Job(name=name, tasks=(Task(name="tells", run=run),)), ("COMPLETED",))
         case 6:
+            if chance.random() < 0.5:
+                return Shape(Job(name=name, delay=DELAY, tasks=(Task(name="later", run=nap()),)), ("COMPLETED",))
             return Shape(Job(name=name, tasks=(Task(name="bad", run="true", env={"A": "{{ nothing }}"}),)), ("FAILED",))
         case _:
             run = f"{DEAF}{nap()}; {nap()}"

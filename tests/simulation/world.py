@@ -20,7 +20,7 @@ from prometheus_client import REGISTRY
 from tests.simulation.checks import Checks
 from tests.simulation.faults import LASTS_S, UNITS, Fault, FaultyWire, Plan, draw
 from tests.simulation.loop import Loop, Process, SimulatedClock
-from tests.simulation.users import DEAF, Gateway, Person, User
+from tests.simulation.users import DEAF, DELAY, DELAY_S, Gateway, Person, User
 from tests.support.memory.broker import Broker
 from tests.support.memory.client import Link, MemoryClient
 from tests.support.memory.database import Database, MemoryConnection, MemoryReader, Route
@@ -32,12 +32,14 @@ from windlass.coordinator import main as coordinator
 from windlass.coordinator.template import Rendered, settle
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log as eventlog
+from windlass.eventlog.follow import IDLE_S
 from windlass.eventlog.log import Batch
 from windlass.gateway.commands import Commands
 from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import LOOK_S, Waiting
-from windlass.ids import WorkerId
+from windlass.ids import JobId, WorkerId
+from windlass.scheduler import main as scheduler
 from windlass.settings import PROFILES, Node
 from windlass.subjects import Subjects
 from windlass.worker import main as worker
@@ -55,6 +57,8 @@ DEAD_AFTER_S = 10.0
 TIMES = PROFILES["fast"]
 ZOMBIE_S = TIMES.lease_s + 1.5
 """After this long without the broker a worker runs nothing any more that does as it is told."""
+NOTED = {"task.refuse": "refused claim", "job.start": "timer", "task.queue": "timer", "task.expire": "timer"}
+"""Messages that are counted, and as what."""
 _TYPE = re.compile(rb'"type":"([a-z.]+)"')
 
 COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
@@ -68,7 +72,7 @@ COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 }  # fmt: skip
 SOMETIMES = (
     "stale fence", "duplicate dropped", "version conflict", "lease expiry", "re-drive", "unknown commit", "refused claim",
-    "amnesia", "quarantine", "costly template",
+    "amnesia", "quarantine", "costly template", "timer",
 )  # fmt: skip
 """What must have happened in a campaign, or it has shown nothing."""
 
@@ -159,12 +163,18 @@ class World:
         self._link = Link()
         """Of people."""
         self.gateway = Gateway(self)
-        serves = {"gateway": self._gateway, "coordinator": self._coordinator, "worker": self._worker}
+        serves = {
+            "gateway": self._gateway,
+            "coordinator": self._coordinator,
+            "worker": self._worker,
+            "scheduler": self._scheduler,
+        }
         self.units = {name: Unit(self, name, serves[name.partition("-")[0]]) for name in UNITS}
         self.users = [User(self, number) for number in range(self.chance.randrange(2, 6))]
         self.person = Person(self)
         self._people: list[asyncio.Task[None]] = []
         self._looked_at = 0.0
+        self._submitted: dict[str, float] = {}
         self._healed_at: float | None = None
 
     # -- telling ----------------------------------------------------------------------------------------------------
@@ -187,15 +197,23 @@ class World:
     def _heard(self, subject: str, payload: bytes) -> None:
         found = _TYPE.search(payload, 0, 400)
         tag = found[1].decode() if found else "?"
-        if tag == "task.refuse":
-            self.happened["refused claim"] += 1
+        if tag in NOTED:
+            self.happened[NOTED[tag]] += 1
         if tag != "node.beat":
             self.say("broker", f"{subject} {tag}")
 
     def _committed(self, batch: Batch) -> None:
         for event in batch.events:
             self.say("log", f"{event.shard}/{event.position} {event.stream} {event.version} {event.type}")
+            if event.type == "job.submitted":
+                self._submitted[event.stream] = self.loop.time()
+            elif event.type == "job.started" and self._is_early(JobId(event.stream)):
+                self.fail(f"G18: job {event.stream} starts before its time")
         self.checks.committed(self.database, batch)
+
+    def _is_early(self, job: JobId) -> bool:
+        is_delayed = self.database.jobs[job].definition.delay == DELAY
+        return is_delayed and self.loop.time() < self._submitted[job] + DELAY_S
 
     def _logged(self, logger: Any, method: str, event: dict[str, Any]) -> Any:
         name = event.pop("event")
@@ -385,6 +403,25 @@ class World:
                 clock=unit.clock,
                 settle=_settle,
                 health=health,
+                stop=stop,
+            )
+
+    async def _scheduler(self, unit: Unit) -> None:
+        stop = asyncio.Event()
+        reading = MemoryConnection(self.database, IDLE_S, unit.route)
+        store = MemoryConnection(self.database, IDLE_S, unit.route)
+        shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
+        async with self.connect("scheduler", unit.link) as bus:
+            await scheduler.keep_time(
+                unit.id,
+                self._node(unit),
+                shards,
+                reading=reading,
+                store=store,
+                bus=bus,
+                clock=unit.clock,
+                boot=unit.name,
+                health=service.Health("scheduler", unit.name, unit.clock),
                 stop=stop,
             )
 

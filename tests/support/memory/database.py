@@ -14,11 +14,13 @@ from typing import Any
 
 import msgspec
 
+from tests.support.memory.following import Following
 from tests.support.memory.wire import Perfect, Wire
 from windlass import ids
 from windlass.errors import Unavailable
 from windlass.eventlog import log, operational, read
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.follow import Stuck
 from windlass.eventlog.log import Appended, Batch, Loaded, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import newest
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
@@ -110,6 +112,8 @@ class Database:
             operational.waiting: lambda session, shards: [],
             operational.quarantine: self._quarantine,
         }
+        self.following = Following(self)
+        self._statements.update(self.following.statements)
 
     def time(self) -> float:
         """Of the loop."""
@@ -363,7 +367,7 @@ class MemoryConnection(Connection):
             result, error = None, None
             try:
                 result = database.execute(session, work, args)
-            except (Overtaken, Taken, Unfit) as refused:
+            except (Overtaken, Taken, Unfit, Stuck) as refused:
                 error = refused
             if fate == "lost":
                 database.unknown += 1

@@ -1,0 +1,141 @@
+"""What a follower of the log and a scheduler ask of the database, in memory: leases, cursors, timers, the kept time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+
+from windlass.eventlog import follow
+from windlass.eventlog.follow import Advance, Reading, Recorded, Stuck
+from windlass.eventlog.statements import statement
+from windlass.scheduler import firing, steady
+from windlass.scheduler.firing import AGAIN_MAX_S, AGAIN_S, CLAIM_MAX, Claimed
+from windlass.scheduler.steady import Kept
+
+if TYPE_CHECKING:
+    from tests.support.memory.database import Database, Session
+
+
+@dataclass(slots=True)
+class Timer:
+    """A row of `timers`."""
+
+    id: str
+    job: str
+    kind: str
+    number: int
+    due_at: datetime
+    fire_at: datetime
+    fires: int = 0
+
+
+class Following:
+    """The statements of `follow.py` and of the scheduler."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+        self._names: list[str] = []
+        self._living: dict[int, list[Session]] = {}
+        self._leases: dict[tuple[int, int], Session] = {}
+        self._cursors: dict[str, list[int]] = {}
+        self.timers: dict[str, Timer] = {}
+        self._time: Kept | None = None
+        self.statements: dict[Any, Callable[..., Any]] = {
+            follow.begin: self._begin,
+            follow.balance: self._balance,
+            follow.advance: self._advance,
+            firing.claim: self._claim,
+            firing.say_again: self._say_again,
+            firing.count_said: lambda session: sum(timer.fires > 0 for timer in self.timers.values()),
+            steady.read_time: lambda session: self._time,
+            steady.keep_time: self._keep_time,
+        }
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    def _begin(self, session: "Session", cursors: str) -> int:
+        if cursors not in self._names:
+            self._names.append(cursors)
+        number = self._names.index(cursors)
+        self._living.setdefault(number, []).append(session)
+        return number
+
+    def _balance(self, session: "Session", number: int, shards: int, held: frozenset[int]) -> frozenset[int]:
+        living = self._living[number] = [one for one in self._living[number] if one.live]
+        least, over = divmod(shards, len(living))
+        share = least + (living.index(session) < over)
+        for shard in sorted(held)[share:]:
+            del self._leases[number, shard]
+        found = set(sorted(held)[:share])
+        for shard in range(shards):
+            owner = self._leases.get((number, shard))
+            if len(found) < share and (owner is None or not owner.live):
+                self._leases[number, shard] = session
+                found.add(shard)
+        return frozenset(found)
+
+    def _advance(self, session: "Session", reading: Reading, shards: frozenset[int]) -> Advance:
+        cursors = self._cursors.setdefault(reading.cursors, [0] * len(self._database.shards))
+        news = [shard for shard in sorted(shards) if len(self._database.events[shard]) > cursors[shard]]
+        events = [
+            Recorded(e.shard, e.position, e.stream, e.version, e.kind, e.type, e.data.decode(), e.metadata.decode(), e.at)
+            for shard in news
+            for e in self._database.events[shard][cursors[shard] :]
+            if getattr(e, reading.wanted)
+        ]
+        if events:
+            tables = _Tables(self)
+            try:
+                reading.project(cast("psycopg.Connection", tables), events)
+            except Exception as error:
+                raise Stuck(repr(error)) from error
+            tables.commit()
+        distance = 0
+        for shard in news:
+            distance += len(self._database.events[shard]) - cursors[shard]
+            cursors[shard] = len(self._database.events[shard])
+        return Advance(len(events), distance, frozenset())
+
+    # -- timers -----------------------------------------------------------------------------------------------------
+
+    def _claim(self, session: "Session", now: datetime) -> list[Claimed]:
+        due = sorted((timer for timer in self.timers.values() if timer.fire_at <= now), key=lambda timer: timer.fire_at)
+        for timer in due[:CLAIM_MAX]:
+            timer.fire_at = now + timedelta(seconds=min(AGAIN_S * 2.0 ** min(timer.fires, 16), AGAIN_MAX_S))
+            timer.fires += 1
+        return cast("list[Claimed]", [(t.id, t.job, t.kind, t.number, t.due_at, t.fires) for t in due[:CLAIM_MAX]])
+
+    def _say_again(self, session: "Session", now: datetime) -> None:
+        for timer in self.timers.values():
+            if timer.fires and timer.fire_at > now:
+                timer.fire_at, timer.fires = now, 1
+
+    def _keep_time(self, session: "Session", kept: Kept) -> None:
+        self._time = kept
+
+
+class _Tables:
+    """What a projection writes to, inside the transaction of an advance."""
+
+    def __init__(self, following: Following) -> None:
+        self._following = following
+        self._done: list[tuple[bytes, dict[str, Sequence[Any]]]] = []
+
+    def execute(self, query: bytes, parameters: dict[str, Sequence[Any]]) -> None:
+        """One of the statements that the scheduler's projection has."""
+        assert query in (statement("end_timers"), statement("set_timers")), query
+        self._done.append((query, parameters))
+
+    def commit(self) -> None:
+        """All of it is stored."""
+        timers = self._following.timers
+        for query, parameters in self._done:
+            if query == statement("end_timers"):
+                for row in parameters["ids"]:
+                    timers.pop(row.hex, None)
+                continue
+            columns = (parameters[name] for name in ("id", "job", "kind", "number", "due_at"))
+            for row, job, kind, number, due_at in zip(*columns, strict=True):
+                timers[row.hex] = Timer(row.hex, job.hex, kind, number, due_at, due_at)
