@@ -24,7 +24,7 @@ STOPPED_WITHIN_S = 5.0
 """From a cancellation until nothing runs, where nothing is broken."""
 PATIENCE_S = 30.0
 """How long a client waits for its answer."""
-COSTLY = "count(1..30000, # > 0)"
+COSTLY = "len(1..60000)"
 """An expression that is evaluated aside."""
 
 
@@ -62,7 +62,7 @@ def draw_shape(chance: Random, number: int) -> Shape:
             return Shape(Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=retry),)), ("FAILED",))
         case 3:
             tasks = (Task(name="skipped", run="exit 1", if_=f"{{{{ {COSTLY} == 0 }}}}"), Task(name="runs", run=nap()))
-            return Shape(Job(name=name, tasks=tasks, output=f"{{{{ {COSTLY} }}}}"), ("COMPLETED",), "30000")
+            return Shape(Job(name=name, tasks=tasks, output=f"{{{{ {COSTLY} }}}}"), ("COMPLETED",), "60000")
         case 4:
             return Shape(Job(name=name, tasks=(Task(name="slow", run="sleep 60", timeout="800ms"),)), ("FAILED",))
         case 5:

@@ -1,6 +1,7 @@
 """Brings a database to the format of this release: numbered steps, forward only, each in its own transaction."""
 
 import re
+from functools import cache
 from datetime import datetime, timedelta
 from importlib.resources import files
 
@@ -44,6 +45,7 @@ def format_of(connection: psycopg.Connection, schema: str = SCHEMA) -> int:
     return int(row[0]) if row else 0
 
 
+@cache
 def newest() -> int:
     """The format of this release."""
     return steps()[-1][0]
