@@ -1,8 +1,8 @@
 """Brings a database to the format of this release: numbered steps, forward only, each in its own transaction."""
 
 import re
-from functools import cache
 from datetime import datetime, timedelta
+from functools import cache
 from importlib.resources import files
 
 import psycopg
