@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from windlass.bus.permissions import SERVICES
 from windlass.local import binaries
 
 PYTHON_IMAGE, BUSYBOX_IMAGE = "python:3-slim", "alpine:latest"
-TAG = "test"
+TAG = f"test-{secrets.token_hex(4)}"
+"""Of this run's images, which are gone with it."""
 BASE = f"windlass/python:{TAG}"
 USERS = ("OWNER", "OPERATOR", *(service.upper() for service in SERVICES))
 
@@ -163,11 +165,17 @@ def _images(folder: Path) -> dict[str, str]:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     compose = _compose()
-    found = House(compose, _images(tmp_path))
-    try:
+    with ExitStack() as held:
+        held.callback(_remove_images)
+        found = House(compose, _images(tmp_path))
+        held.callback(found.compose, "down", "--volumes", "--timeout", "5")
         yield found
-    finally:
-        found.compose("down", "--volumes", "--timeout", "5")
+
+
+def _remove_images() -> None:
+    names = _run("docker", "images", "--filter", f"reference=windlass/*:{TAG}", "--format", "{{.Repository}}:{{.Tag}}").split()
+    if names:
+        _run("docker", "rmi", *names)
 
 
 @pytest.mark.timeout(600)

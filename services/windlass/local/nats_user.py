@@ -61,14 +61,9 @@ def _advice(user: str, worker: str | None, variable: str | None, password: str) 
     where = "an entry for authorization { users: [ … ] }; the server takes it over on: nats-server --signal reload"
     url = f"WINDLASS_NATS_URL=nats://{user}:{'PASSWORD' if variable else password}@HOST:4222"
     start = f"its service is started with {url}" + (f" WINDLASS_WORKER_ID={worker}" if worker else "")
-    if variable:
-        return [
-            where,
-            start,
-            f"{variable} begins with a letter and has letters and digits only, since the server reads it as text here",
-        ]
-    return [
-        where,
-        start,
-        "the password here may be replaced by its hash, which `nats server passwd` makes; then drop these lines",
-    ]
+    word = (
+        f"{variable} begins with a letter and has letters and digits only, since the server reads it as text here"
+        if variable
+        else "the password here may be replaced by its hash, which `nats server passwd` makes; then drop these lines"
+    )
+    return [where, start, word]
