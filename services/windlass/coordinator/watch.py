@@ -1,6 +1,6 @@
 """What a coordinator shows of itself: its metrics, and whether its parts have really worked lately."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 
 from windlass import metrics
 from windlass.bus.connection import Bus
@@ -46,7 +46,8 @@ class Watch:
         self._coordinator, self._ownership, self._leases = coordinator, ownership, leases
         self._aside, self._bus, self._clock, self._shards = aside, bus, clock, shards
         self._canary = bus.subjects.canary(name)
-        self._queues: Set[str] = frozenset()
+        self._queues: set[str] = set()
+        """Those that were ever seen to have something waiting: they say 0 when it has gone."""
         health.check("nats", lambda: None if bus.connected else "not connected")
         health.check("shards", lambda: None if coordinator.heads or ownership.share() == set() else "owns none yet")
         health.check("consumers", ownership.stalled)
@@ -81,13 +82,10 @@ class Watch:
         INTAKE_OLDEST_S.set(max(0.0, now.timestamp() - oldest_at) if taken else 0.0)
         for service, leases in self._leases.items():
             LEASES.labels(service).set(len(leases.alive()))
-        found = await self._aside.run(operational.waiting, sorted(heads))
-        for queue, tasks, since in found:
+        found = {queue: (tasks, since) for queue, tasks, since in await self._aside.run(operational.waiting, sorted(heads))}
+        self._queues.update(found)
+        for queue in self._queues:
+            tasks, since = found.get(queue, (0, now))
             QUEUED.labels(queue).set(tasks)
             QUEUED_OLDEST_S.labels(queue).set(max(0.0, (now - since).total_seconds()))
-        queues = {queue for queue, _, _ in found}
-        for queue in self._queues - queues:
-            QUEUED.labels(queue).set(0)
-            QUEUED_OLDEST_S.labels(queue).set(0)
-        self._queues = queues | self._queues
         self._counted()
