@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import psycopg
@@ -25,18 +26,22 @@ from tests.support.scenario import (
     progressed,
     queued,
     running,
+    started,
     task,
     task_id,
 )
 from tests.support.stack import Servers
 from windlass import ids
 from windlass.errors import Unavailable
-from windlass.eventlog import log, operational, read
+from windlass.eventlog import follow, log, operational, read
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.follow import Reading, Stuck
 from windlass.eventlog.log import Overtaken, Taken, Unfit
+from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.events import JobEvent, JobSubmitted
 from windlass.messages.notices import LogPart
+from windlass.scheduler import firing, steady
 
 ROW = task_id()
 ONE = job(task("a", var="x"), output="{{ tasks.x }}")
@@ -293,3 +298,91 @@ async def test_what_no_column_holds_is_refused_aside_too_and_the_same_message_is
         await store.run(operational.keep_logs, [(msgspec.structs.replace(part, number=2**62), NOW)])
     name = await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW)
     assert await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW) == name
+
+
+# -- following and timers -------------------------------------------------------------------------------------------
+
+CURSORS = "timer_cursors"
+TIMED = [*queued(job(task("a", timeout="5s"))), started(ROW, deadline=NOW)]
+"""The history of a job whose only task runs and has a deadline."""
+
+
+class Page:
+    """A projection that remembers, and refuses while it is told to."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+        self.refuses = False
+        self.writes: list[tuple[str, dict[str, Any]]] = []
+
+    def __call__(self, connection: Any, events: Any) -> None:
+        if self.refuses:
+            raise ValueError("no")
+        self.seen += [(event.type, event.position) for event in events]
+        for name, parameters in self.writes:
+            connection.execute(statement(name), parameters)
+
+
+async def test_followers_share_the_shards_and_what_a_dead_one_held_is_free(connect: Connect) -> None:
+    one, other = connect("one"), connect("other")
+    number = await one.run(follow.begin, CURSORS)
+    everything = await one.run(follow.balance, number, SHARDS, frozenset())
+    assert everything == frozenset(range(SHARDS))
+    assert await other.run(follow.begin, CURSORS) == number
+    assert await other.run(follow.balance, number, SHARDS, frozenset()) == frozenset()
+    half = await one.run(follow.balance, number, SHARDS, everything)
+    assert len(half) == SHARDS // 2
+    rest = await other.run(follow.balance, number, SHARDS, frozenset())
+    assert half | rest == everything
+    assert len(rest) == SHARDS // 2
+    await one.drop()
+    async with asyncio.timeout(10):
+        while rest != everything:
+            rest = await other.run(follow.balance, number, SHARDS, rest)
+
+
+async def test_what_is_wanted_is_projected_once_in_order_and_what_is_refused_comes_again(owner: Owner) -> None:
+    page = Page()
+    reading = Reading(CURSORS, "timed", 100, page)
+    await owner.store.run(follow.begin, CURSORS)
+    await owner.commit(*TIMED)
+    page.refuses = True
+    with pytest.raises(Stuck):
+        await owner.store.run(follow.advance, reading, frozenset({SHARD}))
+    page.refuses = False
+    assert (await owner.store.run(follow.advance, reading, frozenset({SHARD}))).events == 1
+    assert (await owner.store.run(follow.advance, reading, frozenset({SHARD}))).events == 0
+    await owner.commit(completed(ROW), job_completed())
+    done = await owner.store.run(follow.advance, reading, frozenset({SHARD}))
+    assert (done.distance, done.behind) == (2, frozenset())
+    assert page.seen == [("task.started", 4), ("task.completed", 5)]
+
+
+async def test_a_due_timer_is_claimed_once_a_pause_until_it_is_ended(owner: Owner) -> None:
+    page = Page()
+    row, of = UUID(ROW), UUID(JOB)
+    page.writes = [("set_timers", {"id": [row], "job": [of], "kind": ["retry"], "number": [2], "due_at": [NOW]})]
+    await owner.commit(*TIMED)
+    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), frozenset({SHARD}))
+
+    async def claimed(seconds: float) -> list[int]:
+        found = await owner.store.run(firing.claim, NOW + timedelta(seconds=seconds))
+        assert all(one[:5] == (ROW, JOB, "retry", 2, NOW) for one in found)
+        return [one[5] for one in found]
+
+    assert [await claimed(seconds) for seconds in (-1, 0, 1, 2, 3, 6)] == [[], [1], [], [2], [], [3]]
+    assert await owner.store.run(firing.count_said) == 1
+    await owner.store.run(firing.say_again, NOW + timedelta(seconds=7))
+    assert await claimed(7) == [2]
+    page.writes = [("end_timers", {"ids": [row]})]
+    await owner.commit(completed(ROW), job_completed())
+    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), frozenset({SHARD}))
+    assert await claimed(1000) == []
+
+
+async def test_the_kept_time_is_the_last_that_was_written(connect: Connect) -> None:
+    store = connect()
+    assert await store.run(steady.read_time) is None
+    await store.run(steady.keep_time, (NOW, "boot", 1.5))
+    await store.run(steady.keep_time, (THEN, "other", 2.5))
+    assert await store.run(steady.read_time) == (THEN, "other", 2.5)
