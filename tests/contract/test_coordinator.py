@@ -395,7 +395,8 @@ async def test_a_job_whose_own_rows_are_broken_is_frozen_and_the_others_go_on(he
     others = [JobId(ids.new(clock.now(), byte)) for _ in range(20)]
     report = asyncio.ensure_future(hand.report(CompleteTask(**hand.fence(run))))
     found = await asyncio.gather(*[here.desk.submit(job(), other) for other in others])
-    assert (await report).code == "corrupt"
+    answer = await report
+    assert answer.code == "corrupt", answer
     assert found == others
     await here.until_quarantined(f"job {name} is frozen")
     assert await here.events(name) == ["job.submitted", "job.started", "task.dispatched", "task.started"]

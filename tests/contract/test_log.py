@@ -444,6 +444,20 @@ async def test_a_session_that_ends_lets_go(installation: Installation) -> None:
     assert one.generation == generation + 1
 
 
+async def test_what_needs_the_locks_of_a_session_is_not_done_in_another(installation: Installation) -> None:
+    owner = installation.connect("owner")
+    await owner.run(log.take, 0, "owner")
+    generation = owner.generation
+    await owner.run_in(generation, log.commit, Batch())
+    await owner.drop()
+    with pytest.raises(Unavailable, match="is gone"):
+        await owner.run_in(generation, log.commit, Writer().batch(*queued(ONE)))
+    await owner.run(log.formats)
+    with pytest.raises(Unavailable, match="is gone"):
+        await owner.run_in(generation, log.commit, Writer().batch(*queued(ONE)))
+    assert (await owner.run_in(generation + 1, log.load, [JOB], [], [])).jobs == []
+
+
 async def test_a_session_that_is_silent_loses_its_shards_and_notices(installation: Installation) -> None:
     frozen, other = installation.connect("frozen", 1), installation.connect("other")
     await frozen.run(log.take, 0, "frozen")

@@ -221,15 +221,17 @@ class Coordinator:
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Decide until `stop`; what was taken by then and not decided comes again elsewhere."""
-        while not stop.is_set():
-            if not (self._waiting or self._own):
-                self._wake.clear()
-                waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
-            else:
-                await self.step()
+        ended = asyncio.ensure_future(stop.wait())
+        ended.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set():
+                if self._waiting or self._own:
+                    await self.step()
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            ended.cancel()
         for asking in self._asking:
             asking.cancel()
         if ending := [*self._telling, *self._asking]:
@@ -403,9 +405,7 @@ class Coordinator:
 
     async def _read(self, jobs: Iterable[JobId], tasks: Iterable[TaskId], keys: Iterable[tuple[str, str]]) -> eventlog.Loaded:
         wanted = list(jobs)
-        loaded = await self._store.run(eventlog.load, wanted, list(tasks), list(keys))
-        if self._store.generation != self.generation:
-            raise Unavailable("the session that held the shards is gone")
+        loaded = await self._store.run_in(self.generation, eventlog.load, wanted, list(tasks), list(keys))
         for job in wanted:
             self._cache[job] = JobWork()
         for row in loaded.jobs:
@@ -578,11 +578,7 @@ class Coordinator:
         if not batch.heads:
             return
         started = self._clock.monotonic()
-        if self._store.generation != self.generation:
-            raise Unavailable("the session that held the shards is gone")
-        await self._store.run(eventlog.commit, batch)
-        if self._store.generation != self.generation:
-            raise Unavailable("the session that held the shards is gone")
+        await self._store.run_in(self.generation, eventlog.commit, batch)
         COMMIT_S.observe(self._clock.monotonic() - started)
         for shard, (_, after) in batch.heads.items():
             self.heads[shard] = after

@@ -167,6 +167,7 @@ class Runner:
             else:
                 await delivery.ack()
                 attempt.granted = True
+                self._remember(key)
                 report = await self._run(attempt)
         finally:
             del self._held[key]
@@ -295,8 +296,11 @@ class Runner:
         finally:
             del self._reporting[key]
         self._spool.drop(name)
-        if code != RECORDED:
-            return  # it may be sent here again: an attempt that was given up before its start was on record is free to be claimed
+        if code == RECORDED:
+            self._remember(key)  # else, if it was given up before its start was on record, it is free to be claimed here again
+
+    def _remember(self, key: Key) -> None:
+        """It never begins here again, whatever comes late: a dispatch, or a grant of the first time."""
         self._done[key] = None
         while len(self._done) > DONE_MAX:
             self._done.popitem(last=False)

@@ -166,13 +166,29 @@ class Connection:
         self.waiting += 1
         try:
             async with self._free:
-                if not isinstance(work, Pipelined):
-                    return await self._on_thread(lambda: self._work(lambda connection: work(connection, *args, **kwargs)))
-                if self._connection is None or self._connection.closed:
-                    await self._on_thread(lambda: self._work(lambda _: None))
-                return await self._on_loop(work, *args, **kwargs)
+                return await self._run(work, *args, **kwargs)
         finally:
             self.waiting -= 1
+
+    async def run_in(
+        self, generation: int, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """The same, but only in the session of a generation: what it held is not held by one that was opened since.
+
+        Raises:
+            Unavailable: as for `run`, and if that session is gone.
+        """
+        async with self._free:
+            if self.generation != generation or self._connection is None or self._connection.closed:
+                raise Unavailable("the session that held the shards is gone")
+            return await self._run(work, *args, **kwargs)
+
+    async def _run(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        if not isinstance(work, Pipelined):
+            return await self._on_thread(lambda: self._work(lambda connection: work(connection, *args, **kwargs)))
+        if self._connection is None or self._connection.closed:
+            await self._on_thread(lambda: self._work(lambda _: None))
+        return await self._on_loop(work, *args, **kwargs)
 
     async def _on_loop(self, work: "Pipelined[P, R]", *args: P.args, **kwargs: P.kwargs) -> R:
         connection = self._connection

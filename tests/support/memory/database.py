@@ -337,17 +337,28 @@ class MemoryConnection(Connection):
                 await self._travel()
                 self._session = self._database.open(self._owner_s)
                 self.generation += 1
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            self._send(self._session, work, [_copied(argument) for argument in args], answer)
-            try:
-                return await answer
-            except Unavailable:
-                self._session = None
-                raise
-            except asyncio.CancelledError:
-                session, self._session = self._session, None  # an answer is still on its way
-                self._route.pass_on(lambda: self._leave(session))
-                raise
+            return await self._ask(self._session, work, *args)
+
+    async def run_in(self, generation: int, work: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `Connection`."""
+        assert not kwargs
+        async with self._turn:
+            if self._session is None or self.generation != generation:
+                raise Unavailable("the session that held the shards is gone")
+            return await self._ask(self._session, work, *args)
+
+    async def _ask(self, session: Any, work: Any, *args: Any) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._send(session, work, [_copied(argument) for argument in args], answer)
+        try:
+            return await answer
+        except Unavailable:
+            self._session = None
+            raise
+        except asyncio.CancelledError:
+            self._session = None  # an answer is still on its way
+            self._route.pass_on(lambda: self._leave(session))
+            raise
 
     async def _travel(self) -> None:
         """Wait for what a first exchange takes."""
