@@ -237,7 +237,8 @@ async def test_reporting_leaves_no_task_of_the_loop_behind(stage: Stage) -> None
     await until("all is over", lambda: len(asyncio.all_tasks()) <= before)
 
 
-async def test_the_same_dispatch_twice_is_one_run(stage: Stage) -> None:
+@pytest.mark.parametrize("code", [None, "stale"], ids=["recorded", "its first answer was lost"])
+async def test_the_same_dispatch_twice_is_one_run(stage: Stage, code: str | None) -> None:
     run = await stage.dispatch()
     await stage.start(run)
     await stage.send(run)
@@ -246,9 +247,10 @@ async def test_the_same_dispatch_twice_is_one_run(stage: Stage) -> None:
     assert stage.runtime.begun == [run, other]
     stage.runtime.go_on.set()
     message, _ = await stage.heard(CompleteTask, run)
-    await stage.answer(message)
+    await stage.answer(message, code)
     await until("it is on record", lambda: all(not name.startswith(run.task) for name, _, _ in stage.spool.left()))
     await stage.send(run)
+    await stage.order(GrantTask(**stage.fence(run)))  # of the first time, late
     third = await stage.dispatch(3)
     await stage.start(third)
     assert stage.runtime.begun == [run, other, third]
