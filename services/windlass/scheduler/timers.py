@@ -85,11 +85,12 @@ def fires_at(timer: Timer, now: datetime, level: datetime | None) -> datetime:
     """When a timer fires, in the schedulers' time, which is `now` as its event is read.
 
     It lasts as long as was decided, whatever the clocks of two machines say. `level` is when the log had no such event yet
-    (None: not known), so the event happened between then and now; its own stamp decides only within those bounds.
+    (None: not known), so the event happened between then and now; its own stamp decides only within those bounds. One from
+    before them is of a clock that is wrong, and the timer is rather late by what reading took than early.
     """
     lasts = timer.due_at - timer.set_at
     at = min(timer.due_at, now + lasts)
-    return at if level is None else max(at, level + lasts)
+    return at if level is None or at >= level + lasts else now + lasts
 
 
 def command(kind: Kind, job: JobId, row: str, number: int) -> Command:

@@ -100,6 +100,13 @@ def test_clocks_that_agree_need_no_care() -> None:
     assert armed(now, None) == UNTIL
 
 
+def test_a_stamp_from_before_the_event_can_have_happened_makes_no_timer_early() -> None:
+    level = THEN + HOUR
+    for late_s in (0.03, 0.9):  # the bell came, or was lost
+        now = level + timedelta(seconds=late_s)
+        assert armed(now, level) == now + timedelta(minutes=1)
+
+
 @pytest.mark.parametrize("apart", [HOUR, -HOUR])
 def test_clocks_that_differ_neither_hasten_nor_prolong_a_timer(apart: timedelta) -> None:
     level, now = THEN + apart, THEN + apart + timedelta(milliseconds=30)
