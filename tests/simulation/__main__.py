@@ -8,6 +8,9 @@ from tests.simulation.campaign import judge_all
 from tests.simulation.mutants import MUTANTS, mutated
 from tests.simulation.world import SOMETIMES, World
 
+CAMPAIGN = 100
+"""From so many seeds on, what must happen at least once has to have happened."""
+
 
 def main() -> int:
     """The command; exit code 0 when no seed failed and all that must happen has."""
@@ -36,7 +39,7 @@ def main() -> int:
     if never:
         print(f"never happened: {', '.join(never)}")
     print(f"{args.seeds - failed} passed, {failed} failed")
-    return int(failed > 0 or bool(never))
+    return int(failed > 0 or (bool(never) and args.seeds >= CAMPAIGN))
 
 
 if __name__ == "__main__":
