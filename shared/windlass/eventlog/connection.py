@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -52,6 +52,10 @@ def refusal(error: psycopg.Error) -> Misconfigured | None:
             if re.search(said, line):
                 return Misconfigured(f"PostgreSQL: {line.strip()}; {remedy} in WINDLASS_POSTGRES_DSN")
     return None
+
+
+_LINK: dict[str, Any] = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A server that is gone, or behind a link that was cut, is noticed within some ten seconds (the last is in milliseconds)."""
 
 
 class HexLoader(UUIDLoader):
@@ -105,6 +109,7 @@ class Connection:
                 connect_timeout=CONNECT_S,
                 options=self._options,
                 application_name=f"windlass {self._name}",
+                **_LINK,
             )
         except psycopg.OperationalError as error:
             if self._is_of_start and self.generation == 0 and (hopeless := refusal(error)):
