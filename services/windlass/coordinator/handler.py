@@ -249,6 +249,7 @@ class Coordinator:
                 log.warning("batch_postponed", error=str(error), messages=len(items))
                 self.forget()
                 self.heads.clear()
+                await self._store.drop()  # and with it all its locks: to take one twice would be to have to let it go twice
                 await asyncio.sleep(RETRY_S)
 
     def _next(self) -> list[Item]:
@@ -307,7 +308,6 @@ class Coordinator:
                 refused: WindlassError = error
                 self._drop(item.job for item in items)
             except Overtaken as error:
-                await self._store.drop()
                 raise Unavailable(f"another coordinator took a shard: {error}") from error
             except Unfit as error:
                 refused = error
