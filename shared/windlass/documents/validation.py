@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from windlass import expressions, urls
 from windlass.documents.tree import Problem, refused
@@ -18,6 +19,8 @@ PRIORITY_MAX = 9
 RETRY_LIMIT_MAX = 10
 RETRY_DELAY_MAX_NS = 5 * 60 * 10**9
 RETRY_FACTOR_MAX = 10
+REMEMBERED_MAX = 256
+"""Characters of an expression whose check is remembered."""
 WEBHOOKS_MAX = 100
 """Of one job: each event of it may be sent to all of them."""
 PATTERN_STEPS_MAX = 400_000
@@ -146,10 +149,22 @@ def _check_webhook(webhook: Webhook, index: int, lines: list[Problem], limits: L
 
 def _check_expression(text: str, refuse: Refuse, field: str, limits: Limits) -> None:
     """A field that holds one expression, in braces or bare: what Tork's rule `expr` asks of it."""
+    wrong = _wrong_with(text, limits) if len(text) > REMEMBERED_MAX else _remembered(text, limits)
+    if wrong:
+        refuse(field, "expr", wrong)
+
+
+def _wrong_with(text: str, limits: Limits) -> str:
+    """What is wrong with an expression; empty if nothing is."""
     try:
         expressions.check(text, limits)
     except ExpressionError as error:
-        refuse(field, "expr", f"{error.message} (line {error.line}, column {error.column})")
+        return f"{error.message} (line {error.line}, column {error.column})"
+    return ""
+
+
+_remembered = lru_cache(maxsize=4096)(_wrong_with)
+"""Most jobs are like one that came before."""
 
 
 def _check_image(image: str, refuse: Refuse) -> None:

@@ -19,7 +19,7 @@ from psycopg.types.uuid import UUIDLoader
 
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog.migrate import SCHEMA, check_format
-from windlass.eventlog.pipeline import Pipelined
+from windlass.eventlog.pipeline import Pipelined, adapt
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -126,6 +126,7 @@ class Connection:
         """Make it what this system expects, or refuse it."""
         connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for all integers: one plan a statement
         connection.adapters.register_loader("uuid", HexLoader)
+        adapt(connection)
         check_format(connection, self._schema)
         durable = connection.execute("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetchone()
         if durable is None or "off" in durable:
@@ -201,7 +202,7 @@ class Connection:
         try:
             with self._mending():
                 async with asyncio.timeout(STATEMENT_S + CONNECT_S):
-                    return await work.on_loop(connection.pgconn, self._prepared, *args, **kwargs)
+                    return await work.on_loop(connection, self._prepared, *args, **kwargs)
         except TimeoutError as error:
             self._drop()
             raise Unavailable("PostgreSQL did not answer in time") from error

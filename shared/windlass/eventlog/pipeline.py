@@ -19,8 +19,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
 import psycopg
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.adapt import Buffer, Loader, Transformer
+from psycopg.pq import ExecStatus, Format
+from psycopg.pq.abc import PGresult
 
 from windlass.eventlog.statements import statement
 
@@ -38,7 +39,6 @@ _MICROSECOND = timedelta(microseconds=1)
 _NULL = b"\xff\xff\xff\xff"
 _head, _size = Struct(">iiiii").pack, Struct(">i").pack
 _int2, _int4, _int8, _float8 = Struct(">ih").pack, Struct(">ii").pack, Struct(">iq").pack, Struct(">id").pack
-_float = Struct(">d").unpack
 
 
 def _blobs(values: Iterable[bytes]) -> Iterable[bytes]:
@@ -62,19 +62,29 @@ _ARRAYS: Mapping[str, tuple[int, Callable[[Any], Iterable[bytes]]]] = {
 }
 """Type: its oid, and its values as elements of a binary array. Ids are 32 hex digits, JSON is bytes, instants are aware."""
 
-_FROM: Mapping[int, Callable[[bytes], Any]] = {
-    16: lambda value: value == b"\1",
-    20: lambda value: int.from_bytes(value, signed=True),
-    21: lambda value: int.from_bytes(value, signed=True),
-    23: lambda value: int.from_bytes(value, signed=True),
-    25: bytes.decode,
-    114: msgspec.Raw,
-    701: lambda value: _float(value)[0],
-    1184: lambda value: _EPOCH + timedelta(microseconds=int.from_bytes(value, signed=True)),
-    2278: lambda _: None,
-    2950: bytes.hex,
-}
-"""Oid of a result's column: how it is read."""
+
+class _HexLoader(Loader):
+    """Ids come as this system prints them: 32 hex digits."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).hex()
+
+
+class _RawLoader(Loader):
+    """JSON is decoded by whoever knows what it is."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> msgspec.Raw:
+        return msgspec.Raw(bytes(data))
+
+
+def adapt(connection: psycopg.Connection) -> None:
+    """Make a connection read what pipelined work gives as this system has it."""
+    connection.adapters.register_loader("uuid", _HexLoader)
+    connection.adapters.register_loader("json", _RawLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +127,9 @@ class _Talk:
 
     is_sent = False
 
-    def __init__(self, pgconn: PGconn, calls: Sequence[Call], prepared: set[bytes] | None) -> None:
-        self._pgconn, self._prepared = pgconn, prepared
+    def __init__(self, connection: psycopg.Connection, calls: Sequence[Call], prepared: set[bytes] | None) -> None:
+        self._connection, self._prepared = connection, prepared
+        self._pgconn = pgconn = connection.pgconn
         self._coming: deque[tuple[bytes, bool]] = deque()
         """What results are still to come for: a statement's name, and whether it is only its preparation."""
         self.rows: list[Rows] = []
@@ -158,19 +169,13 @@ class _Talk:
         name, is_preparation = self._coming.popleft()
         if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
             if not is_preparation:
-                self.rows.append(_read(result))
+                loader = Transformer(self._connection)
+                loader.set_pgresult(result)
+                self.rows.append(loader.load_rows(0, result.ntuples, tuple))
             elif self._prepared is not None:
                 self._prepared.add(name)
         elif result.status != ExecStatus.PIPELINE_ABORTED and self.error is None:
             self.error = psycopg.errors.error_from_result(result, "utf-8")
-
-
-def _read(result: PGresult) -> Rows:
-    columns = [(column, _FROM[result.ftype(column)]) for column in range(result.nfields)]
-    return [
-        tuple(None if (value := result.get_value(row, column)) is None else read(value) for column, read in columns)
-        for row in range(result.ntuples)
-    ]
 
 
 class Pipelined(Generic[P, R]):
@@ -183,7 +188,8 @@ class Pipelined(Generic[P, R]):
     def __call__(self, connection: psycopg.Connection, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it here and now, blocking."""
         steps, pgconn = self._steps(*args, **kwargs), connection.pgconn
-        talk = _Talk(pgconn, next(steps), None)
+        adapt(connection)
+        talk = _Talk(connection, next(steps), None)
         while pgconn.flush():
             select.select([pgconn.socket], [pgconn.socket], [])
             pgconn.consume_input()
@@ -191,14 +197,14 @@ class Pipelined(Generic[P, R]):
             select.select([pgconn.socket], [], [])
         return _outcome(steps, talk)
 
-    async def on_loop(self, pgconn: PGconn, prepared: set[bytes], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def on_loop(self, connection: psycopg.Connection, prepared: set[bytes], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it on the running event loop; `prepared` are the statements that this connection knows.
 
         Raises:
             psycopg.Error: or what the work makes of it.
         """
         steps = self._steps(*args, **kwargs)
-        return _outcome(steps, await _talk(pgconn, next(steps), prepared))
+        return _outcome(steps, await _talk(connection, next(steps), prepared))
 
 
 def _outcome(steps: Exchange[R], talk: _Talk) -> R:
@@ -212,10 +218,10 @@ def _outcome(steps: Exchange[R], talk: _Talk) -> R:
     raise AssertionError("pipelined work asks once")
 
 
-async def _talk(pgconn: PGconn, calls: Sequence[Call], prepared: set[bytes]) -> _Talk:
-    loop = asyncio.get_running_loop()
+async def _talk(connection: psycopg.Connection, calls: Sequence[Call], prepared: set[bytes]) -> _Talk:
+    loop, pgconn = asyncio.get_running_loop(), connection.pgconn
     done: asyncio.Future[None] = loop.create_future()
-    talk = _Talk(pgconn, calls, prepared)
+    talk = _Talk(connection, calls, prepared)
     if not talk.is_sent:
         return talk
     socket = pgconn.socket
