@@ -501,6 +501,23 @@ async def test_whatever_goes_wrong_with_a_database_is_something_to_try_again(dat
         await store.close()
 
 
+async def test_a_text_is_a_text_whatever_the_database_was_made_with(servers: Servers) -> None:
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(servers.postgres.dsn, autocommit=True) as superuser:
+        superuser.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0".encode())
+    dsn = servers.postgres.dsn_of(name)
+    migrate(dsn)
+    store = Connection(dsn, "test", 30)
+    try:
+        await store.run(log.commit, Writer().batch(*queued(job(task("é")))))
+        loaded = await store.run(log.load, [JOB], [], [])
+        assert [(row.state, row.definition.name) for row in loaded.tasks] == [("SCHEDULED", "é")]
+    finally:
+        await store.close()
+        with psycopg.connect(servers.postgres.dsn, autocommit=True) as superuser:
+            superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
 async def test_a_database_without_an_installation_or_of_another_release_is_said_so(installation: Installation) -> None:
     nothing = Connection(installation.dsn, "test", None, "nowhere")
     with pytest.raises(Misconfigured, match="windlass migrate"):

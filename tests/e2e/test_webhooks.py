@@ -63,8 +63,12 @@ def told(them: Receiver, path: str, states: list[str], within_s: float = 60) -> 
 def outcomes(running: Up, job: str) -> list[str]:
     """How the deliveries of a job ended, once they have."""
     query = "SELECT state FROM deliveries WHERE job = %s::uuid ORDER BY version, hook"
-    wait_for("they have ended", lambda: "WAITING" not in {state for (state,) in rows(running, query, job)}, 30)
-    return [state for (state,) in rows(running, query, job)]
+
+    def ended() -> list[str]:
+        states = [state for (state,) in rows(running, query, job)]
+        return [] if "WAITING" in states else states
+
+    return list(wait_for("they have ended", ended, 30))
 
 
 def page(running: Up, number: int, name: str) -> str:

@@ -15,7 +15,6 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.response import Response
-from prometheus_client import Counter, Histogram
 
 from windlass import log as logs
 from windlass import metrics
@@ -30,7 +29,8 @@ from windlass.gateway.routes import health, jobs, later, nodes, tasks
 log = logs.get()
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
-REQUESTS, REQUEST_S = metrics.REQUESTS.counter(), metrics.REQUEST_S.histogram()
+# Looked up once: with their locks and names, labels cost more than what they count.
+_requests, _request_s = cache(metrics.REQUESTS.counter().labels), cache(metrics.REQUEST_S.histogram().labels)
 
 _ONE_JOB = re.compile(r"/jobs/([^/]+)")
 _JSON = (b"content-type", b"application/json")
@@ -69,9 +69,9 @@ class App:
 
     def _count(self, scope: Any, status: int, began: float) -> None:
         seconds = system.monotonic() - began
-        requests, times = _counters(scope["method"] if scope["method"] in METHODS else "OTHER", status)
-        requests.inc()
-        times.observe(seconds)
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        _requests(method, status).inc()
+        _request_s(method).observe(seconds)
         self._log.debug(
             "request_answered",
             method=scope["method"],
@@ -108,12 +108,6 @@ class App:
             log.exception("request_failed", method=scope["method"], path=scope["path"])
             reply = refusal(500, "Internal Server Error")
         await _send(send, reply)
-
-
-@cache
-def _counters(method: str, status: int) -> tuple[Counter, Histogram]:
-    """Looked up once: with their locks and names they cost more than what they count."""
-    return REQUESTS.labels(method, status), REQUEST_S.labels(method)
 
 
 async def _send(send: Any, reply: Reply) -> None:

@@ -109,6 +109,7 @@ class Connection:
                 connect_timeout=CONNECT_S,
                 options=self._options,
                 application_name=f"windlass {self._name}",
+                client_encoding="UTF8",  # whatever the database was made with: a text is a text
                 **_LINK,
             )
         except psycopg.OperationalError as error:

@@ -53,7 +53,8 @@ def snapshot(dsn: str, *, alone: bool, schema: str = SCHEMA) -> Iterator[psycopg
     Raises:
         Misconfigured: the database is not one of this release, or `alone` and coordinators run.
     """
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=10, options="-c timezone=UTC -c jit=off") as connection:
+    options = "-c timezone=UTC -c jit=off"
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10, client_encoding="UTF8", options=options) as connection:
         connection.adapters.register_loader("uuid", HexLoader)
         check_format(connection, schema)
         connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(schema)))
