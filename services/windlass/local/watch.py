@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 import nats.errors
-import structlog
 from nats.aio.msg import Msg
 
 from windlass import ids, settings
+from windlass import log as logs
 from windlass.bus.connection import Bus, connect
 from windlass.errors import NotFound, Unavailable, WindlassError
 from windlass.eventlog.rows import ENDED
@@ -102,7 +102,7 @@ class Ear:
 async def listening(environ: Mapping[str, str]) -> AsyncIterator[Ear]:
     """Hear the output of all jobs, until `Ear.attend` says which one matters; where NATS cannot be reached, nothing."""
     # The connection's own remarks belong into a service's log; here the display tells what matters.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    logs.silence()
     url, prefix = settings.lookup(environ, "NATS_URL"), settings.lookup(environ, "SUBJECT_PREFIX")
     async with AsyncExitStack() as held:
         bus = None
