@@ -444,6 +444,25 @@ async def test_a_session_that_ends_lets_go(installation: Installation) -> None:
     assert one.generation == generation + 1
 
 
+@pytest.mark.parametrize("how", ["SELECT pg_terminate_backend(%s)", "SELECT pg_cancel_backend(%s)"])
+async def test_a_session_that_is_ended_in_the_middle_of_a_commit_has_committed_nothing(
+    installation: Installation, how: str
+) -> None:
+    owner = installation.connect("owner")
+    process = await owner.run(lambda connection: connection.info.backend_pid)
+    with installation.session("postgres") as other, other.transaction():
+        other.execute("UPDATE shards SET owner = 'me'")
+        under_way = asyncio.ensure_future(owner.run(log.commit, Writer().batch(*queued(ONE))))
+        async with asyncio.timeout(10):
+            while other.execute("SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted", (process,)).fetchone() is None:
+                await asyncio.sleep(0.01)
+            other.execute(how.encode(), (process,))
+            with pytest.raises(Unavailable):
+                await under_way
+    assert (await owner.run(log.load, [JOB], [], [])).jobs == []
+    await owner.run(log.commit, Writer().batch(*queued(ONE)))
+
+
 async def test_what_needs_the_locks_of_a_session_is_not_done_in_another(installation: Installation) -> None:
     owner = installation.connect("owner")
     await owner.run(log.take, 0, "owner")

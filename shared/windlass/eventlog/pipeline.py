@@ -20,7 +20,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import msgspec
 import psycopg
 from psycopg.adapt import Buffer, Loader, Transformer
-from psycopg.pq import ExecStatus, Format
+from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 from windlass.eventlog.statements import statement
@@ -158,6 +158,8 @@ class _Talk:
         while not self._pgconn.is_busy():
             result = self._pgconn.get_result()
             if result is None:
+                if self._pgconn.status != ConnStatus.OK:
+                    raise psycopg.OperationalError("the connection broke")
                 continue
             if result.status == ExecStatus.PIPELINE_SYNC:
                 self._pgconn.exit_pipeline_mode()

@@ -1,15 +1,12 @@
 """Jobs and tasks as Tork's clients and webhooks know them, made from rows; what there is nothing to say of is absent."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from windlass.eventlog import read
 from windlass.eventlog.rows import JobRow, TaskRow
 from windlass.messages.jobs import Job
-
-if TYPE_CHECKING:
-    from windlass.eventlog import read  # whose pool not everybody has
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -59,7 +56,7 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
     tags: tuple[str, ...] = ()
 
 
-def job_summary(row: "JobRow | read.JobRow", job: Job) -> JobSummary:
+def job_summary(row: JobRow | read.JobRow, job: Job) -> JobSummary:
     """A job, from its row and its definition."""
     return JobSummary(
         id=row.id,
