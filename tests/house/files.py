@@ -3,6 +3,7 @@
 import ast
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +43,13 @@ def python(*roots: Path) -> list[Path]:
 @cache
 def tree(path: Path) -> ast.Module:
     """A Python file, parsed."""
-    return ast.parse(path.read_text(), name(path))
+    text = path.read_text()
+    # CPython 3.11 counts the depth of a tree in a place that all trees share, so a collection or a thread in the middle of
+    # one may make it say "AST constructor recursion depth mismatch" (python/cpython#106905). The next try is right.
+    for _ in range(4):
+        with suppress(SystemError):
+            return ast.parse(text, name(path))
+    return ast.parse(text, name(path))
 
 
 def name(path: Path) -> str:
