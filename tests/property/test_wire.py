@@ -4,6 +4,7 @@ import types
 import typing
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -29,6 +30,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of an annotated type, as messages use them."""
     if kind is str:
         return _text
+    if kind is bool:
+        return st.booleans()
     if kind is int:
         return st.integers(-(2**63), 2**63 - 1)
     if kind is float:
@@ -44,7 +47,7 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     if hasattr(kind, "__supertype__"):
         return _values(kind.__supertype__)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return st.builds(kind, **{name: _values(hint) for name, hint in typing.get_type_hints(kind).items()})
+        return st.deferred(lambda: _structs(kind))  # a task may hold tasks
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of([_values(one) for one in inner])
@@ -54,6 +57,14 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     if inner[-1] is Ellipsis:
         return st.lists(_values(inner[0]), max_size=3).map(tuple)
     return st.tuples(*[_values(one) for one in inner])
+
+
+@cache
+def _structs(kind: type[msgspec.Struct]) -> st.SearchStrategy[Any]:
+    given = {field.name for field in msgspec.structs.fields(kind) if field.required}
+    fields = {name: _values(hint) for name, hint in typing.get_type_hints(kind).items()}
+    needed = {name: values for name, values in fields.items() if name in given}
+    return st.fixed_dictionaries(needed, optional={k: v for k, v in fields.items() if k not in given}).map(lambda f: kind(**f))
 
 
 _json = st.recursive(

@@ -7,16 +7,13 @@ import msgspec
 from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.eventlog.summaries import JobSummary, User, job_summary
-from windlass.messages.jobs import Defaults, Job, Task, Webhook
+from windlass.messages.jobs import Defaults, Job, Retry, Task, Webhook
 
 
-class RetryView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class RetryView(Retry, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """How often and after which pause a task may be tried again, and how often it was."""
 
-    limit: int = 0
     attempts: int = 0
-    delay: str = ""
-    scaling_factor: int = 0
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

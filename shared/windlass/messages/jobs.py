@@ -11,12 +11,14 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """How often a failed task is tried again, and after which pause.
 
     `limit` more times, 1–10: at once, or with `delay` (a Go duration) after `delay × scalingFactor^(k-1)` before the k-th time.
-    Only one of the two need be given: the other is 1 s or 2 (`scaling_factor` 0 is absent).
+    Only one of the two need be given: the other is 1 s or 2 (`scaling_factor` 0 is absent). With `on`, only what ended for one
+    of these reasons is tried again: an exit code, `timeout` or `lost`.
     """
 
     limit: int
     delay: str = ""
     scaling_factor: int = 0
+    on: tuple[str, ...] = ()
 
     @property
     def is_delayed(self) -> bool:
@@ -30,15 +32,127 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     timeout: str
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What a task may use: `cpus` a rational number (`.5`, `1/2`), `memory` a size with binary multiples (`10m`)."""
+
+    cpus: str = ""
+    memory: str = ""
+
+
+class Registry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Who asks a registry for an image."""
+
+    username: str = ""
+    password: str = ""
+
+
+class Mount(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Storage at `target` in a task's container: `type` is `volume`, `bind`, `tmpfs` or what a worker has registered."""
+
+    type: str = ""
+    source: str = ""
+    target: str = ""
+    opts: dict[str, str] = {}
+
+
+class Probe(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """How a sidecar shows that it is ready: an answer to `GET path` on `port`, within `timeout` (a Go duration, else 1 m)."""
+
+    path: str = ""
+    port: int = 0
+    timeout: str = ""
+
+
+class AuxTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What runs beside a task, on the same worker: before it (`pre`) or after it (`post`; with `always` also when it failed)."""
+
+    name: str
+    description: str = ""
+    image: str = ""
+    run: str = ""
+    cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    registry: Registry | None = None
+    timeout: str = ""
+    always: bool = False
+
+
+class SidecarTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """What runs for as long as a task does, on the same worker, and is ready when its `probe` says so."""
+
+    name: str
+    description: str = ""
+    image: str = ""
+    run: str = ""
+    cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    registry: Registry | None = None
+    timeout: str = ""
+    probe: Probe | None = None
+
+
+class AutoDelete(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """When an ended job is deleted: `after` its completion (a Go duration)."""
+
+    after: str = ""
+
+
+class Parallel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Tasks that run side by side. The composite ends well when all do, or with `min_success` when that many did."""
+
+    tasks: "tuple[Task, ...]"
+    min_success: int = 0
+
+
+class Each(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """One task for each element of `list`, an expression that gives a list or a map.
+
+    `task` sees the element as `item` (or `var`): `item.index` from 0, `item.value`, of a map `item.key`. At most `concurrency`
+    of them are at work at a time; 0 is no limit. `min_success` as in `Parallel`.
+    """
+
+    var: str = ""
+    list: str
+    task: "Task"
+    concurrency: int = 0
+    min_success: int = 0
+
+
+class SubJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """A job that a task starts; the task ends as it does, or at once if it is `detached`. It sees no inputs but its own."""
+
+    name: str
+    description: str = ""
+    tasks: "tuple[Task, ...]"
+    inputs: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    auto_delete: AutoDelete | None = None
+    output: str = ""
+    detached: bool = False
+    webhooks: "tuple[Webhook, ...]" = ()
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """One step of a job. `timeout` is a Go duration, `priority` 0–9 with 9 first, `if_` a template: `false` skips."""
+    """One step of a job. `timeout` is a Go duration, `priority` 0–9 with 9 first, `if_` a template: `false` skips.
+
+    A task with `parallel`, `each` or `subjob` is a composite: it runs nothing itself. `on_error` says what its failure means for
+    the job: `fail` (also if empty) ends it, `continue` lets it go on and fail at its end, `ignore` counts as success. It starts
+    when its turn comes, or `delay` (a Go duration) later, or then and not before `run_at` (RFC 3339).
+    """
 
     name: str
     description: str = ""
     run: str = ""
     image: str = ""
     cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    workdir: str = ""
     queue: str = ""
     priority: int = 0
     var: str = ""
@@ -46,6 +160,20 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     timeout: str = ""
     retry: Retry | None = None
     tags: tuple[str, ...] = ()
+    registry: Registry | None = None
+    mounts: tuple[Mount, ...] = ()
+    networks: tuple[str, ...] = ()
+    pre: tuple[AuxTask, ...] = ()
+    post: tuple[AuxTask, ...] = ()
+    sidecars: tuple[SidecarTask, ...] = ()
+    limits: Limits | None = None
+    gpus: str = ""
+    parallel: Parallel | None = None
+    each: Each | None = None
+    subjob: SubJob | None = None
+    on_error: str = ""
+    delay: str = ""
+    run_at: str = ""
 
     @property
     def is_timed(self) -> bool:
@@ -62,9 +190,17 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     """What tasks of a job have where they say nothing themselves; a priority of 0 says nothing."""
 
     retry: Retry | None = None
+    limits: Limits | None = None
     timeout: str = ""
     queue: str = ""
     priority: int = 0
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Who may see and do something: a user or a role, by name or id."""
+
+    user: str = ""
+    role: str = ""
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -94,9 +230,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     description: str = ""
     tags: tuple[str, ...] = ()
     inputs: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     output: str = ""
     defaults: Defaults | None = None
     webhooks: tuple[Webhook, ...] = ()
+    permissions: tuple[Permission, ...] = ()
+    auto_delete: AutoDelete | None = None
     delay: str = ""
     run_at: str = ""
     tasks: tuple[Task, ...]
