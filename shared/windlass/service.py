@@ -7,8 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -115,30 +115,44 @@ def listen(address: tuple[str, int], what: str) -> socket.socket:
     return listening
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's, but signals are this module's, and it wakes once a second, for its Date header, and not ten times."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        """Answer what is under way, and no more."""
+        self.should_exit = True
+        self._ended.set()
+
+    async def main_loop(self) -> None:
+        """See there."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._ended.wait()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them."""
+        yield
+
+
 @asynccontextmanager
 async def serve_http(app: Any, listening: socket.socket, **options: Any) -> AsyncIterator[None]:
     """Serve an ASGI application on a socket for the time of the block."""
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(app, log_level="warning", access_log=False, proxy_headers=False, timeout_graceful_shutdown=2, **options)
     )
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # signals are this module's
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
     try:
         yield
     finally:
-        server.should_exit = True
+        server.end()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _no_signals() -> Any:
-    """uvicorn's hook, less the signals."""
-
-    class Nothing:
-        def __enter__(self) -> None: ...
-        def __exit__(self, *_: object) -> None: ...
-
-    return Nothing()
 
 
 AFTER_FAILURE_S = 0.5

@@ -179,8 +179,7 @@ class Scene:
     async def take(self, store: Connection, most: int = 100) -> tuple[int, list[Taken]]:
         """Take what is due, by hand."""
         owner = await store.run(deliveries.enter)
-        taken, _ = await store.run(deliveries.step, owner, [], clock.now(), room(most))
-        return owner, taken
+        return owner, (await taking(store, owner, room(most)))[0]
 
 
 @pytest.fixture
@@ -189,6 +188,12 @@ def scene(shared: str) -> Iterator[Scene]:
     made = Scene(shared)
     yield made
     made.connection.close()
+
+
+async def taking(store: Connection, owner: int, some: Room) -> tuple[list[Taken], str]:
+    """What a look takes, and after which endpoint to look next."""
+    lanes, after = await store.run(deliveries.step, owner, [], clock.now(), some)
+    return await store.run(deliveries.first, lanes), after
 
 
 def room(most: int, **fields: Any) -> Room:
@@ -284,7 +289,7 @@ async def test_every_endpoint_gets_its_turn_however_many_there_are(scene: Scene)
     owner, after = await store.run(deliveries.enter), ""
     found: list[list[str]] = []
     for _ in range(5):
-        taken, after = await store.run(deliveries.step, owner, [], clock.now(), room(2, look=4, after=after, endpoint_max=1))
+        taken, after = await taking(store, owner, room(2, look=4, after=after, endpoint_max=1))
         found.append([one.endpoint[-1] for one in taken])
         await store.run(deliveries.step, owner, [settled(one, "WAITING") for one in taken], clock.now(), room(0))
     for some, group in zip(found, ("0123", "4567", "8", "0123", "4567"), strict=True):
@@ -397,8 +402,8 @@ async def test_who_comes_back_settles_nothing_of_what_is_another_s(scene: Scene)
     await late.drop()
     await until("it is freed", lambda: deliveries.free(scene.connection))
     await scene.take(other)
-    with pytest.raises(Unavailable, match="session that held the lanes is gone"):
-        await late.run(deliveries.step, owner, [settled(taken)], clock.now(), room(1))
+    with pytest.raises(Unavailable, match="session that held the locks is gone"):
+        await late.run_in(late.generation, deliveries.step, owner, [settled(taken)], clock.now(), room(1))
     owner = await late.run(deliveries.enter)
     assert await late.run(deliveries.step, owner, [settled(taken)], clock.now(), room(1)) == ([], "")
     assert scene.states("a.example:80") == ["WAITING"]
@@ -485,10 +490,10 @@ async def test_each_host_gets_what_it_has_places_for_and_the_longest_due_go_firs
     store = scene.connect()
     owner = await store.run(deliveries.enter)
     busy = room(100, endpoint_max=2, host_max=3, endpoints={"a/0": 1, "d/0": 9}, hosts={"a": 1, "d": 9})
-    taken, after = await store.run(deliveries.step, owner, [], clock.now(), busy)
+    taken, after = await taking(store, owner, busy)
     assert (Counter(one.host for one in taken), after) == ({"a": 2, "c": 3}, "")
     assert Counter(one.endpoint for one in taken)["a/0"] <= 1
-    taken, _ = await store.run(deliveries.step, owner, [], clock.now(), room(4))
+    taken, _ = await taking(store, owner, room(4))
     assert Counter(one.host for one in taken) == {"c": 3, "a": 1}
     await store.close()
 
@@ -576,7 +581,7 @@ def test_with_its_own_rights_the_service_does_all_it_must(scene: Scene) -> None:
         with connection.transaction():
             Projection(clock)(connection, recorded(history()))
         owner = deliveries.enter(connection)
-        taken, _ = deliveries.step(connection, owner, [], clock.now(), room(8))
+        taken = deliveries.first(connection, deliveries.step(connection, owner, [], clock.now(), room(8))[0])
         assert len(taken) == 2
         deliveries.step(connection, owner, [settled(one) for one in taken], clock.now(), room(8))
         deliveries.free(connection)

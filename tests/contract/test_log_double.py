@@ -40,7 +40,7 @@ from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.events import JobEvent, JobSubmitted
-from windlass.messages.notices import LogPart
+from windlass.messages.notices import LogPart, NodeBeat
 from windlass.scheduler import firing, steady
 
 ROW = task_id()
@@ -296,6 +296,9 @@ async def test_what_no_column_holds_is_refused_aside_too_and_the_same_message_is
     await store.run(operational.keep_logs, [(part, NOW), (part, NOW)])
     with pytest.raises(Unfit):
         await store.run(operational.keep_logs, [(msgspec.structs.replace(part, number=2**62), NOW)])
+    beat = NodeBeat(id=W1, name="a\0b", service="worker", version="1", hostname="h", started_at=NOW, counter=1, cpu_percent=0)
+    with pytest.raises(Unfit):
+        await store.run(operational.keep_node, beat, NOW)
     name = await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW)
     assert await store.run(operational.quarantine, "jobs.00", b"\0\xff{", {"a": "b"}, "no\0 good", NOW) == name
 
@@ -325,35 +328,44 @@ class Page:
 
 async def test_followers_share_the_shards_and_what_a_dead_one_held_is_free(connect: Connect) -> None:
     one, other = connect("one"), connect("other")
-    number = await one.run(follow.begin, CURSORS)
-    everything = await one.run(follow.balance, number, SHARDS, frozenset())
-    assert everything == frozenset(range(SHARDS))
-    assert await other.run(follow.begin, CURSORS) == number
-    assert await other.run(follow.balance, number, SHARDS, frozenset()) == frozenset()
-    half = await one.run(follow.balance, number, SHARDS, everything)
-    assert len(half) == SHARDS // 2
-    rest = await other.run(follow.balance, number, SHARDS, frozenset())
-    assert half | rest == everything
-    assert len(rest) == SHARDS // 2
+    number, session = await one.run(follow.begin, CURSORS)
+    assert await one.run(follow.balance, number, [], range(SHARDS), SHARDS) == set(range(SHARDS))
+    same, second = await other.run(follow.begin, CURSORS)
+    assert same == number
+    assert await other.run(follow.balance, number, [], range(SHARDS), 1) == set()
+    _, leases = await other.run(follow.look, CURSORS, [], number)
+    assert sorted(leases) == sorted(
+        [*((shard, session) for shard in range(SHARDS)), (follow.LIVING, session), (follow.LIVING, second)]
+    )
+    assert [follow.share(SHARDS, which, leases) for which in (session, second)] == [SHARDS // 2] * 2
+    assert await one.run(follow.balance, number, [0, 1], [], 0) == set()
+    assert await other.run(follow.balance, number, [], range(SHARDS), 1) == {0}
     await one.drop()
     async with asyncio.timeout(10):
-        while rest != everything:
-            rest = await other.run(follow.balance, number, SHARDS, rest)
+        while len(leases) > 2:
+            _, leases = await other.run(follow.look, CURSORS, [], number)
+    assert sorted(leases) == [(0, second), (follow.LIVING, second)]
+    assert await other.run(follow.balance, number, [], range(1, SHARDS), SHARDS) == set(range(1, SHARDS))
+
+
+async def _news(store: Connection) -> list[follow.News]:
+    return (await store.run(follow.look, CURSORS, [SHARD], None))[0]
 
 
 async def test_what_is_wanted_is_projected_once_in_order_and_what_is_refused_comes_again(owner: Owner) -> None:
     page = Page()
     reading = Reading(CURSORS, "timed", 100, page)
-    await owner.store.run(follow.begin, CURSORS)
     await owner.commit(*TIMED)
+    news = await _news(owner.store)
+    assert news == [(SHARD, 0, 4)]
     page.refuses = True
     with pytest.raises(Stuck):
-        await owner.store.run(follow.advance, reading, frozenset({SHARD}))
+        await owner.store.run(follow.advance, reading, news)
     page.refuses = False
-    assert (await owner.store.run(follow.advance, reading, frozenset({SHARD}))).events == 1
-    assert (await owner.store.run(follow.advance, reading, frozenset({SHARD}))).events == 0
+    assert (await owner.store.run(follow.advance, reading, news)).events == 1
+    assert await _news(owner.store) == []
     await owner.commit(completed(ROW), job_completed())
-    done = await owner.store.run(follow.advance, reading, frozenset({SHARD}))
+    done = await owner.store.run(follow.advance, reading, await _news(owner.store))
     assert (done.distance, done.behind) == (2, frozenset())
     assert page.seen == [("task.started", 4), ("task.completed", 5)]
 
@@ -363,10 +375,11 @@ async def test_a_due_timer_is_claimed_once_a_pause_until_it_is_ended(owner: Owne
     row, of = UUID(ROW), UUID(JOB)
     page.writes = [("set_timers", {"id": [row], "job": [of], "kind": ["retry"], "number": [2], "due_at": [NOW]})]
     await owner.commit(*TIMED)
-    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), frozenset({SHARD}))
+    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), await _news(owner.store))
 
     async def claimed(seconds: float) -> list[int]:
-        found = await owner.store.run(firing.claim, NOW + timedelta(seconds=seconds))
+        found, next_at = await owner.store.run(firing.claim, NOW + timedelta(seconds=seconds))
+        assert next_at is None or next_at > NOW + timedelta(seconds=seconds)
         assert all(one[:5] == (ROW, JOB, "retry", 2, NOW) for one in found)
         return [one[5] for one in found]
 
@@ -376,7 +389,7 @@ async def test_a_due_timer_is_claimed_once_a_pause_until_it_is_ended(owner: Owne
     assert await claimed(7) == [2]
     page.writes = [("end_timers", {"ids": [row]})]
     await owner.commit(completed(ROW), job_completed())
-    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), frozenset({SHARD}))
+    await owner.store.run(follow.advance, Reading(CURSORS, "timed", 100, page), await _news(owner.store))
     assert await claimed(1000) == []
 
 

@@ -313,6 +313,7 @@ async def test_other_services_may_not_write_timers(place: Place) -> None:
     ("name", "parameters", "index"),
     [
         ("claim_timers", {"now": system.now(), "most": 10, "pause": 1, "pause_max": 60}, "timers_to_fire"),
+        ("read_next_timer", {}, "timers_to_fire"),
         ("fire_again", {"now": system.now()}, "timers_fired"),
         ("count_fired", {}, "timers_fired"),
         ("end_timers", {"ids": [UUID(int=1)]}, "timers_pkey"),

@@ -4,8 +4,12 @@ A timer that was said stays, and is said again after a pause, until the event th
 lost is only late, and one that is said twice finds a row that waits no more.
 """
 
+import asyncio
 import itertools
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
+from typing import cast
 
 import psycopg
 
@@ -13,17 +17,22 @@ from windlass import log as logs
 from windlass import metrics
 from windlass.bus.connection import Bus
 from windlass.clock import Clock
+from windlass.errors import Unavailable
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.pipeline import Exchange, Pipelined
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, WorkerId, shard_of
 from windlass.messages.envelope import encode
 from windlass.scheduler.steady import SteadyTime
 from windlass.scheduler.timers import Kind, command
+from windlass.service import AFTER_FAILURE_S
 
 log = logs.get()
 
 LOOK_S = 0.1
-"""From one look for due timers to the next."""
+"""From one look for due timers to the next, at the least."""
+LOOK_MAX_S = 1.0
+"""The same, at the most: another instance may have set a timer and died."""
 CLAIM_MAX = 1000
 """Timers claimed at a time."""
 AGAIN_S = 2.0
@@ -50,24 +59,55 @@ class Firing:
         self._shards = shards
         self._numbers = itertools.count(1)
         self._looked_at = clock.monotonic()
+        self._wake = asyncio.Event()
+        self.progressed: Callable[[], None] = lambda: None
+        """Called after each look."""
+
+    def wake(self) -> None:
+        """There may be a timer that is due sooner than those that were known."""
+        self._wake.set()
 
     def trouble(self) -> str | None:
         """What keeps timers from firing, if anything does: for the service's health."""
         silent = self._clock.monotonic() - self._looked_at
         return f"no look for due timers in {silent:.0f} s" if silent > SILENT_S else None
 
-    async def look(self) -> None:
-        """Say all that is due.
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Say what is due until `stop`: a look when the next timer is due, when it is woken, and now and then."""
+        ended = asyncio.ensure_future(stop.wait())
+        ended.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                pause_s = await self._step()
+                await asyncio.sleep(LOOK_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s - LOOK_S):
+                        await self._wake.wait()
+        finally:
+            ended.cancel()
 
-        Raises:
-            Unavailable: the database did not answer.
-        """
+    async def _step(self) -> float:
+        """One look; in how many seconds the next is worth it."""
+        try:
+            next_at = await self._look()
+        except Unavailable as error:
+            log.warning("firing_postponed", error=str(error))
+            return AFTER_FAILURE_S
+        self.progressed()
+        if next_at is None:
+            return LOOK_MAX_S
+        return min(max((next_at - self._time.now()).total_seconds(), LOOK_S), LOOK_MAX_S)
+
+    async def _look(self) -> datetime | None:
+        """Say all that is due; when more will be."""
         while self._bus.connected:
-            claimed = await self._store.run(claim, self._time.now())
+            claimed, next_at = await self._store.run(claim, self._time.now())
             self._looked_at = self._clock.monotonic()
             await self._say(claimed)
             if len(claimed) < CLAIM_MAX:
-                return
+                return next_at
+        return None
 
     async def _say(self, claimed: list[Claimed]) -> None:
         subjects, messages = self._bus.subjects, []
@@ -91,6 +131,7 @@ class Firing:
             Unavailable: the database did not answer.
         """
         await self._store.run(say_again, self._time.now())
+        self.wake()
 
     async def count(self) -> None:
         """Count what waits for its effect.
@@ -101,10 +142,12 @@ class Firing:
         DUE.set(await self._store.run(count_said))
 
 
-def claim(connection: psycopg.Connection, now: datetime) -> list[Claimed]:
-    """Take what is due, for this instance alone; it is due again later."""
+@Pipelined
+def claim(now: datetime) -> Exchange[tuple[list[Claimed], datetime | None]]:
+    """Take what is due, for this instance alone; it is due again later. The second result is when the next is due, if any is."""
     limits = {"now": now, "most": CLAIM_MAX, "pause": AGAIN_S, "pause_max": AGAIN_MAX_S}
-    return connection.execute(statement("claim_timers"), limits).fetchall()
+    claimed, ((next_at,),) = yield [("claim_timers", limits), ("read_next_timer", {})]
+    return cast("list[Claimed]", claimed), cast("datetime | None", next_at)
 
 
 def say_again(connection: psycopg.Connection, now: datetime) -> None:
@@ -112,8 +155,8 @@ def say_again(connection: psycopg.Connection, now: datetime) -> None:
     connection.execute(statement("fire_again"), {"now": now})
 
 
-def count_said(connection: psycopg.Connection) -> int:
+@Pipelined
+def count_said() -> Exchange[int]:
     """How many timers were said and wait for their effect."""
-    row = connection.execute(statement("count_fired")).fetchone()
-    assert row is not None
-    return int(row[0])
+    (((said,),),) = yield [("count_fired", {})]
+    return int(said)

@@ -15,7 +15,7 @@ from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import IDLE_S, Follower
 from windlass.ids import WorkerId
 from windlass.release import RELEASE
-from windlass.scheduler.firing import LOOK_S, Firing
+from windlass.scheduler.firing import Firing
 from windlass.scheduler.projection import Projection
 from windlass.scheduler.settings import Settings
 from windlass.scheduler.steady import KEEP_S, SteadyTime, boot_id
@@ -72,16 +72,14 @@ async def keep_time(
     """Follow the log and fire what is due until `stop`: `reading` is the session that follows, `store` one for all else."""
     time = SteadyTime(store, clock, boot)
     firing = Firing(name=name, store=store, bus=bus, clock=clock, time=time, shards=shards)
+    firing.progressed = health.progressed
     project = Projection(time, lambda: follower.level)
     follower = Follower(cursors="timer_cursors", wanted="timed", store=reading, clock=clock, shards=shards, project=project)
+    follower.passed = firing.wake
     pulse = service.Pulse(bus, name, node.instance, "scheduler", RELEASE, clock)
     health.check("nats", lambda: None if bus.connected else "not connected")
     health.check("log", follower.trouble)
     health.check("timers", firing.trouble)
-
-    async def look() -> None:
-        await firing.look()
-        health.progressed()
 
     async def beat() -> None:
         await bus.tell(pulse.subject(), pulse.beat(port=0))
@@ -91,7 +89,7 @@ async def keep_time(
     await bells.listen(bus, "timed", follower.ring)
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.serve(stop))
-        group.create_task(service.every(LOOK_S, look, stop))
+        group.create_task(firing.serve(stop))
         group.create_task(service.every(KEEP_S, time.keep, stop))
         group.create_task(service.every(COUNT_S, firing.count, stop))
         group.create_task(service.every(node.times.heartbeat_s, beat, stop))

@@ -15,13 +15,14 @@ import psycopg
 from windlass import log as logs
 from windlass.clock import Clock
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.pipeline import Exchange, Pipelined
 from windlass.eventlog.statements import statement
 
 log = logs.get()
 
-KEEP_S = 0.5
+KEEP_S = 1.0
 """How often the time is written down."""
-LISTEN_S = 1.5
+LISTEN_S = 2.5
 """How long to listen for another machine that writes it."""
 LOOK_S = 0.05
 TOLD_S = 1.0
@@ -96,7 +97,8 @@ def read_time(connection: psycopg.Connection) -> Kept | None:
     return connection.execute(statement("read_time")).fetchone()
 
 
-def keep_time(connection: psycopg.Connection, kept: Kept) -> None:
+@Pipelined
+def keep_time(kept: Kept) -> Exchange[None]:
     """Write it down."""
     at, boot, boot_s = kept
-    connection.execute(statement("keep_time"), {"at": at, "boot": boot, "boot_s": boot_s})
+    yield [("keep_time", {"at": at, "boot": boot, "boot_s": boot_s})]

@@ -9,6 +9,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from typing import Concatenate, ParamSpec, TypeVar
+
+import psycopg
 
 from windlass import log as logs
 from windlass import metrics
@@ -22,11 +25,14 @@ from windlass.webhooks.policy import Answer, judge
 
 log = logs.get()
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 IDLE_S = 3
 """The session that holds lanes is ended when it was silent for this long, and its lanes are free."""
 FENCE_S = 2.5
 """How long after a word from the server our lanes are still surely ours."""
-LOOK_S = 0.5
+LOOK_S = 1.0
 """How often it looks for what is due without being told."""
 CALLS_MAX = 256
 """Calls of one instance that may be under way."""
@@ -55,6 +61,8 @@ class Sender:
         self._store, self._post, self._clock, self._attempts_max = store, post, clock, attempts_max
         self._owner = 0
         """By which this session takes lanes; 0 while there is no session."""
+        self._session = 0
+        """Which of the connection's it is."""
         self._heard_at = 0.0
         """When the session was last known to live."""
         self._settled: list[Settled] = []
@@ -98,6 +106,7 @@ class Sender:
         try:
             if self._owner == 0:
                 self._owner = await self._store.run(deliveries.enter)
+                self._session = self._store.generation
             asked_at = self._clock.monotonic()
             room = Room(
                 most=most,
@@ -108,7 +117,8 @@ class Sender:
                 look=ENDPOINTS_MAX,
                 after=self._after,
             )
-            taken, self._after = await self._store.run(deliveries.step, self._owner, settled, self._clock.now(), room)
+            lanes, self._after = await self._ask(deliveries.step, self._owner, settled, self._clock.now(), room)
+            taken = await self._ask(deliveries.first, lanes) if lanes else []
         except Unavailable as error:
             # What had ended is not on record, and sent again under the same id by whoever takes those lanes.
             log.warning("sending_postponed", error=str(error), unrecorded=len(settled))
@@ -123,6 +133,10 @@ class Sender:
         if self._after and most > 0:
             self._wake.set()  # there are more endpoints to look at
         self.progressed()
+
+    async def _ask(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """In the session that holds our lanes, or not at all."""
+        return await self._store.run_in(self._session, work, *args, **kwargs)
 
     def _begin(self, delivery: Taken) -> None:
         self._count(delivery, 1)
@@ -151,7 +165,7 @@ class Sender:
         except TooLate:
             log.warning("delivery_left", delivery=delivery.id, job=delivery.job)
             with suppress(Unavailable):  # then the session is gone, and the lane with it
-                await self._store.run(deliveries.release, owner, delivery.lane)
+                await self._ask(deliveries.release, owner, delivery.lane)
             return
         except Exception as error:  # whatever a receiver brings about, its lane must be let go
             log.exception("call_failed", delivery=delivery.id, job=delivery.job)

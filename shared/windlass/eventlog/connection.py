@@ -187,7 +187,7 @@ class Connection:
         """
         async with self._free:
             if self.generation != generation or self._connection is None or self._connection.closed:
-                raise Unavailable("the session that held the shards is gone")
+                raise Unavailable("the session that held the locks is gone")
             return await self._run(work, *args, **kwargs)
 
     async def _run(self, work: Callable[Concatenate[psycopg.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 
-from windlass.errors import Unavailable
+from windlass.eventlog.pipeline import Call, Exchange, Pipelined
 from windlass.eventlog.rows import ACTIVE, JobRow, TaskRow
 from windlass.eventlog.state import JobWork
 from windlass.eventlog.statements import statement
@@ -184,7 +184,7 @@ def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery], now: da
 
 
 def enter(connection: psycopg.Connection) -> int:
-    """Show that this session lives; returns the number by which it takes lanes."""
+    """Show that this session lives, as long as it does; returns the number by which it takes lanes."""
     owner = connection.info.backend_pid
     connection.execute("SELECT pg_advisory_lock(%s::integer, %s::integer)", (SENDERS, owner))
     return owner
@@ -205,23 +205,20 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     """The endpoint after which to begin; empty for the first."""
 
 
-def step(
-    connection: psycopg.Connection, owner: int, settled: Sequence[Settled], now: datetime, room: Room
-) -> tuple[list[Taken], str]:
-    """Record how calls went, and take deliveries that are due; the second result is after which endpoint to look next.
+@Pipelined
+def step(owner: int, settled: Sequence[Settled], now: datetime, room: Room) -> Exchange[tuple[list[str], str]]:
+    """Record how calls went, and take lanes that are due; the second result is after which endpoint to look next.
 
-    Raises:
-        Unavailable: this is another session than `enter` gave the number of; its lanes are not ours any more.
+    For the session that `enter` gave the number to, and for no other.
     """
-    if connection.info.backend_pid != owner:
-        raise Unavailable("the session that held the lanes is gone")
-    with connection.transaction():
-        if settled:
-            _settle(connection, owner, sorted(settled, key=lambda s: s.taken.lane), now)
-        if room.most <= 0:
-            return [], room.after
-        row = connection.execute(
-            statement("take_lanes"),
+    settling = _settling(owner, sorted(settled, key=lambda s: s.taken.lane), now) if settled else []
+    if room.most <= 0:
+        yield settling
+        return [], room.after
+    *_, ((last, looked, lanes),) = yield [
+        *settling,
+        (
+            "take_lanes",
             {
                 "owner": owner,
                 "now": now,
@@ -231,50 +228,54 @@ def step(
                 "hosts": list(room.hosts),
                 "host_calls": list(room.hosts.values()),
             },
-        ).fetchone()
-        assert row is not None
-        last, looked, lanes = row
-        # Only now that the lanes are ours is it sure what waits in them, so this is a statement of its own.
-        rows = connection.execute(statement("read_first_deliveries"), {"lanes": _uuids(lanes)}).fetchall() if lanes else []
-    taken = [
+        ),
+    ]
+    return lanes, last if looked == room.look else ""
+
+
+def _settling(owner: int, settled: Sequence[Settled], now: datetime) -> list[Call]:
+    lanes = [s.taken.lane for s in settled]
+    called = {
+        "owner": owner,
+        "now": now,
+        "lane": lanes,
+        "delivery": [s.taken.id for s in settled],
+        "state": [s.state for s in settled],
+        "attempt": [s.taken.attempts + 1 for s in settled],
+        "at": [s.at for s in settled],
+        "took_ms": [s.took_ms for s in settled],
+        "status": [s.status for s in settled],
+        "error": [s.error for s in settled],
+        "due_at": [s.due_at for s in settled],
+    }
+    return [("settle_deliveries", called), ("drop_lanes", {"lanes": lanes})]
+
+
+@Pipelined
+def first(lanes: Sequence[str]) -> Exchange[list[Taken]]:
+    """The first delivery of each of some lanes: only when they are taken is it sure what waits in them."""
+    (rows,) = yield [("read_first_deliveries", {"lanes": lanes})]
+    return [
         Taken(lane, host, endpoint, identifier, job, event, url, _headers.decode(headers), body, attempts)
         for lane, host, endpoint, identifier, job, event, url, headers, body, attempts in rows
     ]
-    return taken, last if looked == room.look else ""
 
 
-def _settle(connection: psycopg.Connection, owner: int, settled: Sequence[Settled], now: datetime) -> None:
-    lanes = _uuids([s.taken.lane for s in settled])
-    connection.execute(
-        statement("settle_deliveries"),
-        {
-            "owner": owner,
-            "now": now,
-            "lane": lanes,
-            "delivery": _uuids([s.taken.id for s in settled]),
-            "state": [s.state for s in settled],
-            "attempt": [s.taken.attempts + 1 for s in settled],
-            "at": [s.at for s in settled],
-            "took_ms": [s.took_ms for s in settled],
-            "status": [s.status for s in settled],
-            "error": [s.error for s in settled],
-            "due_at": [s.due_at for s in settled],
-        },
-    )
-    connection.execute(statement("drop_lanes"), {"lanes": lanes})
-
-
-def release(connection: psycopg.Connection, owner: int, lane: str) -> None:
+@Pipelined
+def release(owner: int, lane: str) -> Exchange[None]:
     """Let a lane go of which nothing was sent."""
-    connection.execute(statement("release_lane"), {"owner": owner, "lane": UUID(lane)})
+    yield [("release_lane", {"owner": owner, "lane": lane})]
 
 
-def free(connection: psycopg.Connection) -> int:
+@Pipelined
+def free() -> Exchange[int]:
     """Free what sessions held that have ended; how many lanes that were."""
-    return connection.execute(statement("free_lanes"), {"class": SENDERS}).rowcount
+    (freed,) = yield [("free_lanes", {"class": SENDERS})]
+    return len(freed)
 
 
-def oldest(connection: psycopg.Connection) -> datetime | None:
+@Pipelined
+def oldest() -> Exchange[datetime | None]:
     """Since when the oldest delivery waits."""
-    row = connection.execute(statement("read_oldest_delivery")).fetchone()
-    return row[0] if row is not None else None
+    (rows,) = yield [("read_oldest_delivery", {})]
+    return rows[0][0] if rows else None

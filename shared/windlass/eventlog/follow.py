@@ -7,11 +7,13 @@ the expected position of the cursor is the second fence.
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import psycopg
 
@@ -20,7 +22,8 @@ from windlass import metrics
 from windlass.clock import Clock
 from windlass.errors import Unavailable
 from windlass.eventlog.connection import Connection
-from windlass.eventlog.statements import composed, statement
+from windlass.eventlog.pipeline import Exchange, Pipelined
+from windlass.eventlog.statements import composed
 
 log = logs.get()
 
@@ -77,6 +80,21 @@ class Stuck(Exception):
     """The next events of one of these shards cannot be projected, whatever is tried."""
 
 
+class News(NamedTuple):
+    """A shard with more than was read: up to where it was, and where its log ends."""
+
+    shard: int
+    seen: int
+    head: int
+
+
+class Lease(NamedTuple):
+    """A lock of a follower that a session holds: of a shard, or `LIVING`."""
+
+    key: int
+    session: int
+
+
 @dataclass(frozen=True, slots=True)
 class Advance:
     """What one reading came to."""
@@ -91,33 +109,46 @@ class Advance:
 # -- what the connection is asked ---------------------------------------------------------------------------------------
 
 
-def begin(connection: psycopg.Connection, cursors: str) -> int:
-    """Be one of the instances of a follower as long as this session lasts; the class of its locks."""
+def begin(connection: psycopg.Connection, cursors: str) -> tuple[int, int]:
+    """Be one of the instances of a follower as long as this session lasts: the class of its locks, and which session it is."""
     row = connection.execute("SELECT hashtext(current_schema() || '.' || %s) & 2147483647", (cursors,)).fetchone()
     assert row is not None
     connection.execute("SELECT pg_advisory_lock_shared(%s::integer, %s::integer)", (row[0], LIVING))
-    return int(row[0])
+    return int(row[0]), connection.info.backend_pid
 
 
-def balance(connection: psycopg.Connection, lock_class: int, shards: int, held: frozenset[int]) -> frozenset[int]:
-    """Take of the free shards up to an even share, or give back what is above it; what is held then."""
-    leases = connection.execute(statement("read_leases"), {"class": lock_class}).fetchall()
-    taken = {key for key, _ in leases}
-    living = sorted(process for key, process in leases if key == LIVING)
+@Pipelined
+def look(cursors: str, shards: Collection[int], lock_class: int | None) -> Exchange[tuple[list[News], list[Lease]]]:
+    """What some shards have that was not read yet and, if a class of locks is given, which of them are held: one round trip."""
+    news, *leases = yield [
+        ("read_news", {"shards": sorted(shards)}, (("cursors", cursors),)),
+        *([("read_leases", {"class": lock_class})] if lock_class is not None else ()),
+    ]
+    return [News(*row) for row in news], [Lease(*row) for rows in leases for row in rows]
+
+
+def share(shards: int, session: int, leases: Iterable[Lease]) -> int:
+    """How many shards a session should have for all that live to have as many, give or take one."""
+    living = sorted(other for key, other in leases if key == LIVING)
     least, over = divmod(shards, len(living))
-    share = least + (living.index(connection.info.backend_pid) < over)
-    for shard in sorted(held)[share:]:
+    return least + (living.index(session) < over)
+
+
+def balance(connection: psycopg.Connection, lock_class: int, give: Collection[int], take: Iterable[int], most: int) -> set[int]:
+    """Give some shards back and take of others as many as are free, `most` at most; which were taken."""
+    for shard in give:
         connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (lock_class, shard))
-    found = set(sorted(held)[:share])
-    for shard in range(shards):
-        if len(found) < share and shard not in taken:
-            row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (lock_class, shard)).fetchone()
-            if row is not None and row[0]:
-                found.add(shard)
-    return frozenset(found)
+    found: set[int] = set()
+    for shard in take:
+        if len(found) >= most:
+            break
+        row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (lock_class, shard)).fetchone()
+        if row is not None and row[0]:
+            found.add(shard)
+    return found
 
 
-def advance(connection: psycopg.Connection, reading: Reading, shards: frozenset[int]) -> Advance:
+def advance(connection: psycopg.Connection, reading: Reading, news: Sequence[News]) -> Advance:
     """Project the next events of some shards and move their cursors, in one transaction.
 
     Raises:
@@ -126,17 +157,14 @@ def advance(connection: psycopg.Connection, reading: Reading, shards: frozenset[
     """
     try:
         with connection.transaction():
-            return _advance(connection, reading, shards)
+            return _advance(connection, reading, news)
     except (psycopg.OperationalError, psycopg.InterfaceError, Unavailable):
         raise  # nobody's event's fault: trying again, on a new connection, may mend it
     except Exception as error:
         raise Stuck(repr(error)) from error
 
 
-def _advance(connection: psycopg.Connection, reading: Reading, shards: frozenset[int]) -> Advance:
-    news = connection.execute(composed("read_news", cursors=reading.cursors), {"shards": sorted(shards)}).fetchall()
-    if not news:
-        return Advance()
+def _advance(connection: psycopg.Connection, reading: Reading, news: Sequence[News]) -> Advance:
     numbers, seen, heads = (list(column) for column in zip(*news, strict=True))
     most, size = max(1, reading.page_max // len(news)), max(1, PAGE_SIZE // len(news))
     places = {"shards": numbers, "seen": seen, "heads": heads, "most": most, "size": size}
@@ -188,7 +216,7 @@ class Follower:
         self._store, self._clock, self._shards = store, clock, shards
         self._generation: int | None = None
         """Of the session that holds the shards."""
-        self._class = 0
+        self._class = self._session = 0
         self._balanced_at = self._looked_at = clock.monotonic()
         self._rung = asyncio.Event()
         self.held: frozenset[int] = frozenset()
@@ -196,7 +224,7 @@ class Follower:
         self.stuck: dict[int, str] = {}
         """Shards whose next events cannot be projected, and why: a person has to look."""
         self.passed: Callable[[], None] = lambda: None
-        """Called after each look at the log, when what it found is committed."""
+        """Called when something of the log was projected and is committed."""
         self.level: dict[int, float] = {}
         """When each shard was last followed to its head, by the monotonic clock: what is read later happened later."""
 
@@ -243,62 +271,79 @@ class Follower:
             await self._leave()
             return False
         self._looked_at = self._clock.monotonic()
-        self.passed()
         return more
 
     async def _pass(self) -> bool:
-        more = False
         if self._generation is None:
-            self._class = await self._store.run(begin, self._reading.cursors)
+            self._class, self._session = await self._store.run(begin, self._reading.cursors)
             self._generation = self._store.generation
-            await self._balance()
-        elif self._clock.monotonic() - self._balanced_at >= LOOK_S:
-            await self._balance()
-            more = await self._follow_each(self.held & self.stuck.keys())
-        sound = self.held - self.stuck.keys()
+            self._balanced_at = -math.inf
+        began_at = self._clock.monotonic()
+        balances = began_at - self._balanced_at >= LOOK_S
+        news, leases = await self._store.run(look, self._reading.cursors, self.held, self._class if balances else None)
+        self._check()
+        self.level.update(dict.fromkeys(self.held - {of.shard for of in news}, began_at))
+        more = False
+        if balances:
+            self._balanced_at = began_at
+            more = await self._balance(leases)
+            news = [of for of in news if of.shard in self.held]
+            for shard in self.stuck.keys() - {of.shard for of in news}:
+                del self.stuck[shard]  # a person has moved its cursor on
+            more |= await self._follow_each([of for of in news if of.shard in self.stuck], began_at)
+        news = [of for of in news if of.shard not in self.stuck]
         try:
-            return await self._follow(sound) or more
+            return await self._follow(news, began_at) or more
         except Stuck:
-            return await self._follow_each(sound)
+            return await self._follow_each(news, began_at)
 
     def _check(self) -> None:
         if self._store.generation != self._generation:
-            raise Unavailable("the session that held the shards is gone")
+            raise Unavailable("the session that held the locks is gone")
 
-    async def _balance(self) -> None:
-        self._balanced_at = self._clock.monotonic()
-        held = await self._store.run(balance, self._class, self._shards, self.held)
+    async def _balance(self, leases: Sequence[Lease]) -> bool:
+        """Have no more than a share of the shards and no less, as far as they are free; whether that changed what is held."""
+        most = share(self._shards, self._session, leases)
+        give = sorted(self.held)[most:]
+        free = [shard for shard in range(self._shards) if shard not in {lease.key for lease in leases}]
+        if not (give or (free and len(self.held) < most)):
+            return False
+        taken = await self._store.run(balance, self._class, give, free, most - len(self.held))
         self._check()
-        if held != self.held:
-            log.info("shards_followed", follower=self._reading.cursors, shards=sorted(held))
+        held = self.held - set(give) | taken
+        if held == self.held:
+            return False
+        log.info("shards_followed", follower=self._reading.cursors, shards=sorted(held))
         for shard in self.held - held:
             self.stuck.pop(shard, None)
             self.level.pop(shard, None)
         self.held = held
+        return True
 
-    async def _follow(self, shards: frozenset[int]) -> bool:
-        """Go on with some shards; whether they have more.
+    async def _follow(self, news: Sequence[News], began_at: float) -> bool:
+        """Go on with some shards, as they were seen at a moment or later; whether they have more.
 
         Raises:
             Stuck: one of them cannot go on.
         """
-        began_at = self._clock.monotonic()
-        done = await self._store.run(advance, self._reading, shards)
+        done = await self._store.run(advance, self._reading, news) if news else Advance()
         self._check()
         FOLLOWED.labels(self._reading.cursors).inc(done.events)
         BEHIND.labels(self._reading.cursors).set(done.distance)
-        self.level.update(dict.fromkeys(shards - done.behind, began_at))
+        self.level.update(dict.fromkeys({of.shard for of in news} - done.behind, began_at))
+        if done.events:
+            self.passed()
         return bool(done.behind)
 
-    async def _follow_each(self, shards: frozenset[int]) -> bool:
+    async def _follow_each(self, news: Sequence[News], began_at: float) -> bool:
         """The same, shard by shard; one that cannot go on is left where it is until a person has looked."""
         more = False
-        for shard in sorted(shards):
+        for of in news:
             try:
-                more |= await self._follow(frozenset({shard}))
-                self.stuck.pop(shard, None)
+                more |= await self._follow([of], began_at)
+                self.stuck.pop(of.shard, None)
             except Stuck as error:
-                if self.stuck.get(shard) != str(error):
-                    log.error("shard_stuck", follower=self._reading.cursors, shard=shard, error=str(error), exc_info=True)
-                self.stuck[shard] = str(error)
+                if self.stuck.get(of.shard) != str(error):
+                    log.error("shard_stuck", follower=self._reading.cursors, shard=of.shard, error=str(error), exc_info=True)
+                self.stuck[of.shard] = str(error)
         return more

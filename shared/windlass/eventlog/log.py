@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import psycopg
@@ -113,11 +113,11 @@ def release(connection: psycopg.Connection, shard: int) -> None:
     connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (LOCK_CLASS, shard))
 
 
-def formats(connection: psycopg.Connection) -> tuple[int, int]:
+@Pipelined
+def formats() -> Exchange[tuple[int, int]]:
     """The format of the database, and the one whose event types may be written; also keeps the session from idling out."""
-    row = connection.execute("SELECT format, finished FROM installation").fetchone()
-    assert row is not None
-    return int(row[0]), int(row[1])
+    (((found, finished),),) = yield [("read_formats", {})]
+    return int(found), int(finished)
 
 
 def shard_count(connection: psycopg.Connection) -> int:
@@ -250,9 +250,11 @@ def _named(names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> dict[str
     return dict(zip(names, zip(*rows, strict=True), strict=True))
 
 
-def due(connection: psycopg.Connection, shards: Sequence[int], now: datetime, most: int) -> list[tuple[JobId, TaskId | None]]:
+@Pipelined
+def due(shards: Sequence[int], now: datetime, most: int) -> Exchange[list[tuple[JobId, TaskId | None]]]:
     """What is to be driven again, at most `most` of each kind."""
-    return connection.execute(statement("find_due"), {"shards": list(shards), "now": now, "most": most}).fetchall()
+    (rows,) = yield [("find_due", {"shards": shards, "now": now, "most": most})]
+    return cast("list[tuple[JobId, TaskId | None]]", rows)
 
 
 def drive_all(connection: psycopg.Connection, shard: int, incarnation: str, now: datetime) -> None:

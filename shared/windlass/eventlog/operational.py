@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import cast
 from uuid import UUID
 
 import msgspec
@@ -9,46 +10,47 @@ import psycopg
 
 from windlass import ids
 from windlass.eventlog.log import Unfit
+from windlass.eventlog.pipeline import Exchange, Pipelined
 from windlass.eventlog.statements import statement
 from windlass.messages.notices import LogPart, NodeBeat
 
 
-def _store(connection: psycopg.Connection, name: str, parameters: Mapping[str, object]) -> None:
+def _store(name: str, parameters: Mapping[str, object]) -> Exchange[None]:
     try:
-        connection.execute(statement(name), parameters)
-    except (psycopg.DataError, psycopg.IntegrityError, UnicodeEncodeError) as error:
+        yield [(name, parameters)]
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Unfit(f"PostgreSQL cannot hold a value: {error}") from error
 
 
-def keep_logs(connection: psycopg.Connection, parts: Sequence[tuple[LogPart, datetime]]) -> None:
+@Pipelined
+def keep_logs(parts: Sequence[tuple[LogPart, datetime]]) -> Exchange[None]:
     """Store parts of output with the time they came; storing one twice is harmless.
 
     Raises:
         Unfit: a value that the database cannot hold; none of them was stored.
     """
-    _store(
-        connection,
+    yield from _store(
         "keep_logs",
         {
-            "task": [UUID(part.task) for part, _ in parts],
+            "task": [part.task for part, _ in parts],
             "attempt": [part.attempt for part, _ in parts],
             "number": [part.number for part, _ in parts],
-            "job": [UUID(part.job) for part, _ in parts],
+            "job": [part.job for part, _ in parts],
             "contents": [part.contents.replace("\0", "") for part, _ in parts],
-            "streams": [msgspec.json.encode(part.streams).decode() for part, _ in parts],
+            "streams": [msgspec.json.encode(part.streams) for part, _ in parts],
             "at": [at for _, at in parts],
         },
     )
 
 
-def keep_node(connection: psycopg.Connection, beat: NodeBeat, at: datetime) -> None:
+@Pipelined
+def keep_node(beat: NodeBeat, at: datetime) -> Exchange[None]:
     """Store what a node said of itself.
 
     Raises:
         Unfit: a value that the database cannot hold.
     """
-    _store(
-        connection,
+    yield from _store(
         "keep_node",
         {
             "id": beat.id,
@@ -67,9 +69,11 @@ def keep_node(connection: psycopg.Connection, beat: NodeBeat, at: datetime) -> N
     )
 
 
-def waiting(connection: psycopg.Connection, shards: Sequence[int]) -> list[tuple[str, int, datetime]]:
+@Pipelined
+def waiting(shards: Sequence[int]) -> Exchange[list[tuple[str, int, datetime]]]:
     """Tasks of some shards that wait for a worker: queue, how many, since when the first."""
-    return connection.execute(statement("count_waiting"), {"shards": list(shards)}).fetchall()
+    (rows,) = yield [("count_waiting", {"shards": shards})]
+    return cast("list[tuple[str, int, datetime]]", rows)
 
 
 def quarantine(

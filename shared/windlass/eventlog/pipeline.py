@@ -23,13 +23,13 @@ from psycopg.adapt import Buffer, Loader, Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from windlass.eventlog.statements import statement
+from windlass.eventlog.statements import composed, statement
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Call = tuple[str, Mapping[str, Any]]
-"""A statement of `sql/` by name, and its parameters by theirs."""
+Call = tuple[str, Mapping[str, Any]] | tuple[str, Mapping[str, Any], tuple[tuple[str, str], ...]]
+"""A statement of `sql/` by name, its parameters by theirs, and names of tables for the places that it leaves for them."""
 Rows = list[tuple[Any, ...]]
 Exchange = Generator[list[Call], list[Rows], R]
 """Yields its calls, once, and is sent the rows of each; an error of the database is raised in it."""
@@ -52,7 +52,7 @@ def _instants(values: Iterable[datetime | None]) -> Iterable[bytes]:
 _ARRAYS: Mapping[str, tuple[int, Callable[[Any], Iterable[bytes]]]] = {
     "boolean": (16, lambda values: [b"\0\0\0\1\1" if value else b"\0\0\0\1\0" for value in values]),
     "bigint": (20, lambda values: [_int8(8, value) for value in values]),
-    "smallint": (21, lambda values: [_int2(2, value) for value in values]),
+    "smallint": (21, lambda values: [_NULL if value is None else _int2(2, value) for value in values]),
     "integer": (23, lambda values: [_int4(4, value) for value in values]),
     "text": (25, lambda values: _blobs([value.encode() for value in values])),
     "json": (114, _blobs),
@@ -96,17 +96,19 @@ class _Statement:
 
 
 @cache
-def _compiled(name: str) -> _Statement:
+def _compiled(name: str, places: tuple[tuple[str, str], ...] = ()) -> _Statement:
     """The statement as the server knows parameters: by number."""
     parameters: dict[str, str] = {}
+    source = composed(name, **dict(places)).as_bytes() if places else statement(name)
 
     def number(found: re.Match[str]) -> str:
         kind = found[2] or ""
         parameters.setdefault(found[1], kind[:-2] if kind.endswith("[]") else "")
         return f"${list(parameters).index(found[1]) + 1}" + (f"::{kind}" if kind else "")
 
-    text = re.sub(r"%\((\w+)\)[sb](?:::(\w+(?:\[\])?))?", number, statement(name).decode())
-    return _Statement(name.encode(), text.encode(), tuple(parameters.items()))
+    text = re.sub(r"%\((\w+)\)[sb](?:::(\w+(?:\[\])?))?", number, source.decode())
+    known_as = " ".join((name, *(chosen for _, chosen in places)))
+    return _Statement(known_as.encode(), text.encode(), tuple(parameters.items()))
 
 
 def _encoded(compiled: _Statement, parameters: Mapping[str, Any]) -> tuple[_Statement, list[bytes | None], list[int]]:
@@ -118,8 +120,15 @@ def _encoded(compiled: _Statement, parameters: Mapping[str, Any]) -> tuple[_Stat
             oid, elements = _ARRAYS[kind]
             values.append(_head(1, 1, oid, len(value), 1) + b"".join(elements(value)))
         else:
-            values.append(None if value is None else str(value).encode())
+            values.append(None if value is None else _text(value))
     return compiled, values, [1 if kind else 0 for _, kind in compiled.parameters]
+
+
+def _text(value: object) -> bytes:
+    text = str(value).encode()
+    if b"\0" in text:
+        raise ValueError("a NUL")  # where libpq would end it
+    return text
 
 
 class _Talk:
@@ -135,7 +144,7 @@ class _Talk:
         self.rows: list[Rows] = []
         self.error: psycopg.Error | None = None
         try:
-            encoded = [_encoded(_compiled(name), parameters) for name, parameters in calls]
+            encoded = [_encoded(_compiled(name, *places), parameters) for name, parameters, *places in calls]
         except (ValueError, StructError) as error:
             self.error = psycopg.DataError(f"a parameter has no binary form: {error}")
             return

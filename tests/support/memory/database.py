@@ -269,6 +269,8 @@ class Database:
             self.logs.setdefault((part.task, part.attempt, part.number), kept)
 
     def _keep_node(self, session: Session, beat: NodeBeat, at: datetime) -> None:
+        if "\0" in beat.name:
+            raise Unfit("PostgreSQL cannot hold a value: a NUL")
         self.nodes[beat.id] = beat
 
     def _quarantine(self, session: Session, subject: str, payload: bytes, headers: Any, reason: str, at: datetime) -> str:
@@ -344,7 +346,7 @@ class MemoryConnection(Connection):
         assert not kwargs
         async with self._turn:
             if self._session is None or self.generation != generation:
-                raise Unavailable("the session that held the shards is gone")
+                raise Unavailable("the session that held the locks is gone")
             return await self._ask(self._session, work, *args)
 
     async def _ask(self, session: Any, work: Any, *args: Any) -> Any:
@@ -378,7 +380,7 @@ class MemoryConnection(Connection):
             result, error = None, None
             try:
                 result = database.execute(session, work, args)
-            except (Overtaken, Taken, Unfit, Stuck) as refused:
+            except (Overtaken, Taken, Unfit, Stuck, Unavailable) as refused:
                 error = refused
             if fate == "lost":
                 database.unknown += 1

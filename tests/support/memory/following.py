@@ -1,14 +1,15 @@
 """What a follower of the log and a scheduler ask of the database, in memory: leases, cursors, timers, the kept time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 
+from windlass.errors import Unavailable
 from windlass.eventlog import follow
-from windlass.eventlog.follow import Advance, Reading, Recorded, Stuck
+from windlass.eventlog.follow import LIVING, Advance, Lease, News, Reading, Recorded, Stuck
 from windlass.eventlog.statements import statement
 from windlass.scheduler import firing, steady
 from windlass.scheduler.firing import AGAIN_MAX_S, AGAIN_S, CLAIM_MAX, Claimed
@@ -37,13 +38,16 @@ class Following:
     def __init__(self, database: "Database") -> None:
         self._database = database
         self._names: list[str] = []
-        self._living: dict[int, list[Session]] = {}
+        self._processes = 0
+        self._living: dict[tuple[int, int], Session] = {}
+        """By the follower's number and the session's."""
         self._leases: dict[tuple[int, int], Session] = {}
         self._cursors: dict[str, list[int]] = {}
         self.timers: dict[str, Timer] = {}
         self._time: Kept | None = None
         self.statements: dict[Any, Callable[..., Any]] = {
             follow.begin: self._begin,
+            follow.look: self._look,
             follow.balance: self._balance,
             follow.advance: self._advance,
             firing.claim: self._claim,
@@ -55,36 +59,48 @@ class Following:
 
     # -- following --------------------------------------------------------------------------------------------------
 
-    def _begin(self, session: "Session", cursors: str) -> int:
+    def _begin(self, session: "Session", cursors: str) -> tuple[int, int]:
         if cursors not in self._names:
             self._names.append(cursors)
         number = self._names.index(cursors)
-        self._living.setdefault(number, []).append(session)
-        return number
+        self._processes += 1
+        self._living[number, self._processes] = session
+        return number, self._processes
 
-    def _balance(self, session: "Session", number: int, shards: int, held: frozenset[int]) -> frozenset[int]:
-        living = self._living[number] = [one for one in self._living[number] if one.live]
-        least, over = divmod(shards, len(living))
-        share = least + (living.index(session) < over)
-        for shard in sorted(held)[share:]:
+    def _look(
+        self, session: "Session", cursors: str, shards: Collection[int], number: int | None
+    ) -> tuple[list[News], list[Lease]]:
+        seen, events = self._seen(cursors), self._database.events
+        news = [News(shard, seen[shard], len(events[shard])) for shard in sorted(shards) if len(events[shard]) > seen[shard]]
+        processes = {other: process for (_, process), other in self._living.items()}
+        leases = [Lease(LIVING, process) for (of, process), other in self._living.items() if of == number and other.live]
+        leases += [Lease(key, processes[other]) for (of, key), other in self._leases.items() if of == number and other.live]
+        return news, leases
+
+    def _balance(self, session: "Session", number: int, give: Collection[int], take: Iterable[int], most: int) -> set[int]:
+        for shard in give:
             del self._leases[number, shard]
-        found = set(sorted(held)[:share])
-        for shard in range(shards):
+        found: set[int] = set()
+        for shard in take:
             owner = self._leases.get((number, shard))
-            if len(found) < share and (owner is None or not owner.live):
+            if len(found) < most and (owner is None or not owner.live):
                 self._leases[number, shard] = session
                 found.add(shard)
-        return frozenset(found)
+        return found
 
-    def _advance(self, session: "Session", reading: Reading, shards: frozenset[int]) -> Advance:
-        cursors = self._cursors.setdefault(reading.cursors, [0] * len(self._database.shards))
-        news = [shard for shard in sorted(shards) if len(self._database.events[shard]) > cursors[shard]]
+    def _seen(self, cursors: str) -> list[int]:
+        return self._cursors.setdefault(cursors, [0] * len(self._database.shards))
+
+    def _advance(self, session: "Session", reading: Reading, news: Sequence[News]) -> Advance:
+        cursors = self._seen(reading.cursors)
         events = [
             Recorded(e.shard, e.position, e.stream, e.version, e.kind, e.type, e.data.decode(), e.metadata.decode(), e.at)
-            for shard in news
-            for e in self._database.events[shard][cursors[shard] :]
+            for of in news
+            for e in self._database.events[of.shard][of.seen : of.head]
             if getattr(e, reading.wanted)
         ]
+        if any(cursors[of.shard] != of.seen for of in news):
+            raise Unavailable(f"somebody else moved {reading.cursors}")
         if events:
             tables = _Tables(self)
             try:
@@ -92,20 +108,19 @@ class Following:
             except Exception as error:
                 raise Stuck(repr(error)) from error
             tables.commit()
-        distance = 0
-        for shard in news:
-            distance += len(self._database.events[shard]) - cursors[shard]
-            cursors[shard] = len(self._database.events[shard])
-        return Advance(len(events), distance, frozenset())
+        for of in news:
+            cursors[of.shard] = of.head
+        return Advance(len(events), sum(of.head - of.seen for of in news), frozenset())
 
     # -- timers -----------------------------------------------------------------------------------------------------
 
-    def _claim(self, session: "Session", now: datetime) -> list[Claimed]:
+    def _claim(self, session: "Session", now: datetime) -> tuple[list[Claimed], datetime | None]:
         due = sorted((timer for timer in self.timers.values() if timer.fire_at <= now), key=lambda timer: timer.fire_at)
         for timer in due[:CLAIM_MAX]:
             timer.fire_at = now + timedelta(seconds=min(AGAIN_S * 2.0 ** min(timer.fires, 16), AGAIN_MAX_S))
             timer.fires += 1
-        return cast("list[Claimed]", [(t.id, t.job, t.kind, t.number, t.due_at, t.fires) for t in due[:CLAIM_MAX]])
+        claimed = cast("list[Claimed]", [(t.id, t.job, t.kind, t.number, t.due_at, t.fires) for t in due[:CLAIM_MAX]])
+        return claimed, min((timer.fire_at for timer in self.timers.values()), default=None)
 
     def _say_again(self, session: "Session", now: datetime) -> None:
         for timer in self.timers.values():

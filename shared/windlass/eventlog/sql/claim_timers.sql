@@ -3,7 +3,7 @@
 -- others have locked. Rows: id, job, kind, number, due_at, fires (this time included). Index: timers_to_fire.
 UPDATE timers AS t
    SET fires = LEAST(t.fires + 1, 1000),
-       fire_at = %(now)s + make_interval(secs => LEAST(%(pause)s::float8 * 2 ^ LEAST(t.fires, 16), %(pause_max)s::float8))
+       fire_at = %(now)s::timestamptz + make_interval(secs => LEAST(%(pause)s::float8 * 2 ^ LEAST(t.fires, 16), %(pause_max)s::float8))
   FROM (
        SELECT id
          FROM timers

@@ -8,3 +8,4 @@ UPDATE lanes
        WHERE locktype = 'advisory' AND classid = %(class)s::oid AND objsubid = 2 AND granted
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       )
+RETURNING id
