@@ -270,7 +270,7 @@ async def test_out_of_memory_is_said(proxy: Proxy, docker: Docker) -> None:
     told = {"State": {"OOMKilled": True, "ExitCode": 137, "Error": ""}, "HostConfig": {"Memory": 16777216}}
     proxy.rule(Rule(r"GET /\S*/containers/windlass-[0-9a-f]{32}\S*/json", 200, told))
     outcome = await run(docker, a_task("echo big; exit 137", IMAGE))
-    assert outcome == Failed("out of memory (limit 16777216 bytes), exit code 137: big")
+    assert outcome == Failed("out of memory (limit 16777216 bytes), exit code 137: big", 137)
 
 
 async def test_impossible_settings_fail_the_task(proxy: Proxy, docker: Docker) -> None:

@@ -33,7 +33,7 @@ from windlass.messages.envelope import Message, encode, open_envelope
 from windlass.messages.jobs import Task
 from windlass.worker.levels import Levels
 from windlass.worker.runner import Runner
-from windlass.worker.runtime import Outcome, Sink, Stopped, Succeeded
+from windlass.worker.runtime import Failed, Outcome, Sink, Stopped, Succeeded
 from windlass.worker.spool import Spool
 
 WORKER = WorkerId("w-1")
@@ -59,7 +59,7 @@ class Runs:
     def __init__(self) -> None:
         self.begun: list[RunTask] = []
         self.go_on = asyncio.Event()
-        self.result = ""
+        self.outcome: Outcome = Succeeded("")
 
     async def prepare(self) -> None: ...
 
@@ -72,7 +72,7 @@ class Runs:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
-        return Stopped() if stop.is_set() else Succeeded(self.result)
+        return Stopped() if stop.is_set() else self.outcome
 
     async def healthy(self) -> bool:
         return True
@@ -190,7 +190,7 @@ async def test_a_refused_task_is_not_run_and_leaves_no_word_behind(stage: Stage)
 
 
 async def test_a_report_is_kept_and_said_again_until_it_is_on_record(stage: Stage) -> None:
-    stage.runtime.result = "7"
+    stage.runtime.outcome = Succeeded("7")
     run = await stage.dispatch()
     await stage.start(run)
     stage.runtime.go_on.set()
@@ -270,7 +270,7 @@ async def test_an_attempt_that_was_given_up_before_its_start_was_on_record_can_b
 
 
 async def test_a_result_that_fits_no_message_is_a_clear_failure(stage: Stage) -> None:
-    stage.runtime.result = "\x01" * 1024 * 1024
+    stage.runtime.outcome = Succeeded("\x01" * 1024 * 1024)
     run = await stage.dispatch()
     await stage.start(run)
     stage.runtime.go_on.set()
@@ -278,6 +278,16 @@ async def test_a_result_that_fits_no_message_is_a_clear_failure(stage: Stage) ->
     assert "its result takes" in report.error
     await stage.answer(message)
     await stage.settled()
+
+
+async def test_a_failure_is_reported_with_the_exit_code_of_its_program(stage: Stage) -> None:
+    stage.runtime.outcome = Failed("exit code 75: later", 75)
+    run = await stage.dispatch()
+    await stage.start(run)
+    stage.runtime.go_on.set()
+    message, report = await stage.heard(FailTask, run)
+    assert report == FailTask(**stage.fence(run), error="exit code 75: later", exit_code=75)
+    await stage.answer(message)
 
 
 async def test_a_task_that_takes_too_long_is_stopped_and_has_timed_out(stage: Stage) -> None:

@@ -30,10 +30,14 @@ async def test_result_and_output(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "error"), [("echo a; echo b; exit 3", "exit code 3: a\nb"), ("printf x > $TORK_OUTPUT; exit 1", "exit code 1")]
+    ("script", "expected"),
+    [
+        ("echo a; echo b; exit 3", Failed("exit code 3: a\nb", 3)),
+        ("printf x > $TORK_OUTPUT; exit 1", Failed("exit code 1", 1)),
+    ],
 )
-async def test_a_failure_quotes_what_was_said_and_keeps_no_result(runtime: Runtime, script: str, error: str) -> None:
-    assert await run(runtime, a_task(script)) == Failed(error)
+async def test_a_failure_quotes_what_was_said_and_keeps_no_result(runtime: Runtime, script: str, expected: Failed) -> None:
+    assert await run(runtime, a_task(script)) == expected
 
 
 @pytest.mark.parametrize("script", ["true", "exit 0", "echo nan > $TORK_PROGRESS; sleep 0.01"])

@@ -71,19 +71,19 @@ async def test_result_and_both_outputs(place: Place) -> None:
 
 async def test_exit_code_with_the_last_ten_lines(place: Place) -> None:
     outcome = await run(place.runtime, place.task("seq 30; exit 3"))
-    assert outcome == Failed("exit code 3: " + "\n".join(map(str, range(21, 31))))
+    assert outcome == Failed("exit code 3: " + "\n".join(map(str, range(21, 31))), 3)
 
 
 async def test_exit_code_of_a_silent_program(place: Place) -> None:
-    assert await run(place.runtime, place.task("exit 7")) == Failed("exit code 7")
+    assert await run(place.runtime, place.task("exit 7")) == Failed("exit code 7", 7)
 
 
 async def test_exit_code_after_closing_both_outputs(place: Place) -> None:
-    assert await run(place.runtime, place.task("exec >&- 2>&-; sleep 0.2; exit 9")) == Failed("exit code 9")
+    assert await run(place.runtime, place.task("exec >&- 2>&-; sleep 0.2; exit 9")) == Failed("exit code 9", 9)
 
 
 async def test_a_result_of_a_failure_is_not_kept(place: Place) -> None:
-    assert await run(place.runtime, place.task("echo x > $TORK_OUTPUT; exit 1")) == Failed("exit code 1")
+    assert await run(place.runtime, place.task("echo x > $TORK_OUTPUT; exit 1")) == Failed("exit code 1", 1)
 
 
 async def test_interpreter_line_is_honoured(place: Place) -> None:

@@ -96,7 +96,7 @@ async def test_nothing_leaks(shell: Shell) -> None:
 
 
 async def test_death_by_signal_is_said(shell: Shell) -> None:
-    assert await run(shell, a_task("echo last; kill -9 $$")) == Failed("exit code 137 (killed by SIGKILL): last")
+    assert await run(shell, a_task("echo last; kill -9 $$")) == Failed("exit code 137 (killed by SIGKILL): last", 137)
 
 
 async def test_worker_environment_is_not_inherited(shell: Shell) -> None:

@@ -159,9 +159,11 @@ def completed(row: TaskId, result: str = "", attempt: int = 1, at: datetime = TH
     return TaskCompleted(task=row, attempt=attempt, result=result, at=at)
 
 
-def failed(row: TaskId, error: str, reason: str = "failed", attempt: int = 1, at: datetime = THEN) -> TaskFailed:
+def failed(
+    row: TaskId, error: str, reason: str = "failed", attempt: int = 1, at: datetime = THEN, exit_code: int | None = None
+) -> TaskFailed:
     """A row ended badly."""
-    return TaskFailed(task=row, attempt=attempt, error=error, reason=reason, at=at)
+    return TaskFailed(task=row, attempt=attempt, error=error, reason=reason, at=at, exit_code=exit_code)
 
 
 def redelivered(row: TaskId, attempt: int, reason: str = "lost", worker: WorkerId = W1, at: datetime = THEN) -> TaskRedelivered:
@@ -232,10 +234,16 @@ def complete(row: TaskId, result: str = "", attempt: int = 1, worker: WorkerId =
 
 
 def fail(
-    row: TaskId, error: str = "exit code 1", reason: str = "failed", attempt: int = 1, worker: WorkerId = W1, run: int = 1
+    row: TaskId,
+    error: str = "exit code 1",
+    reason: str = "failed",
+    attempt: int = 1,
+    worker: WorkerId = W1,
+    run: int = 1,
+    exit_code: int | None = None,
 ) -> FailTask:
     """A worker reports failure."""
-    return FailTask(**_fence(row, attempt, worker, run), error=error, reason=reason)
+    return FailTask(**_fence(row, attempt, worker, run), error=error, reason=reason, exit_code=exit_code)
 
 
 def lose(row: TaskId, attempt: int = 1, worker: WorkerId = W1, run: int = 1) -> LoseTask:

@@ -230,7 +230,7 @@ class Runner:
             case Succeeded():
                 return CompleteTask(**fence, result=outcome.result)
             case Failed():
-                return FailTask(**fence, error=_shortened(outcome.error))
+                return FailTask(**fence, error=_shortened(outcome.error), exit_code=outcome.exit_code)
             case Vanished():
                 return FailTask(**fence, error=_shortened(outcome.error), reason="lost")
             case Stopped():

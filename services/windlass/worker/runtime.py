@@ -26,9 +26,10 @@ class Succeeded(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The program, or its definition, failed: `error` is the sentence that people read."""
+    """The program, or its definition, failed: `error` is the sentence that people read, `exit_code` the program's, 1–255."""
 
     error: str
+    exit_code: int | None = None
 
 
 class Stopped(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ class Shell:
         if stopped:
             return Stopped()
         if process.code != 0:
-            return Failed(tail.explain(describe_exit(process.code)))
+            return Failed(tail.explain(describe_exit(process.code)), exit_code(process.code))
         try:
             return Succeeded(read_output(os.path.join(folder, "stdout")))
         except BadOutput as error:
@@ -377,7 +377,12 @@ def describe_exit(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"exit code {128 - code} (killed by {name})"
+    return f"exit code {exit_code(code)} (killed by {name})"
+
+
+def exit_code(code: int) -> int:
+    """The exit code that a shell would report for what `wait` did."""
+    return code if code >= 0 else 128 - code
 
 
 def _absolute_path() -> str:

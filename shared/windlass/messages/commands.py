@@ -76,10 +76,12 @@ class FailTask(
 
     `reason`: `failed` (the program's or the definition's fault), `timeout`, `stopped` (a stop order was carried out), `lost`
     (the worker knows nothing of it any more) or `released` (handed back by a worker that shuts down); the last two run again.
+    `exit_code` is that of the program which failed, 1–255; absent if none ran, or none ended by itself.
     """
 
     error: str
     reason: str = "failed"
+    exit_code: int | None = None
 
 
 class LoseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.lose"):

@@ -135,10 +135,11 @@ class TaskCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     result: str = ""
 
 
-class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.failed"):
+class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.failed"):
     """An attempt ended badly and its row with it; a retry is a row of its own.
 
-    `reason` is that of the report, or `deadline`: its worker had not ended it in time, and is told to.
+    `reason` is that of the report, or `deadline`: its worker had not ended it in time, and is told to. `exit_code` is that of
+    the program which failed, if one did.
     """
 
     task: TaskId
@@ -146,6 +147,7 @@ class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     error: str
     reason: str
     at: datetime
+    exit_code: int | None = None
 
 
 class TaskRedelivered(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.redelivered"):

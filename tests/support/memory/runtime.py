@@ -70,11 +70,11 @@ class MemoryRuntime(Runtime):
                 case ["trap", "", "TERM"]:
                     ignores = True
                 case ["exit", code] if code != "0":
-                    return Failed(tail.explain(f"exit code {code}"))
+                    return Failed(tail.explain(f"exit code {code}"), int(code))
                 case ["true"] | ["exit", "0"] | []:
                     pass
                 case other:
-                    return Failed(tail.explain(f"exit code 127: {other}"))
+                    return Failed(tail.explain(f"exit code 127: {other}"), 127)
         return Succeeded(result)
 
     @staticmethod

@@ -149,6 +149,12 @@ def test_a_failed_task_fails_its_job_with_the_name_and_the_reason() -> None:
     )
 
 
+def test_the_exit_code_of_the_program_is_on_record() -> None:
+    given(*running(ONE)).when(fail(ROW, "exit code 75", exit_code=75)).then(
+        failed(ROW, "exit code 75", at=NOW, exit_code=75), job_failed("task 'a': exit code 75")
+    )
+
+
 def _retrying(limit: int) -> Job:
     return job(task("a", retry=Retry(limit=limit)))
 

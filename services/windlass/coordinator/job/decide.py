@@ -260,12 +260,15 @@ def _fail(command: FailTask | LoseTask, work: JobWork, now: datetime, render: Re
         return
     if reason == "lost":
         error = f"{error}, {task.redelivered + 1} times over; the limit is {LOST_ATTEMPTS_MAX} more tries"
-    yield from _end_badly(task, error, reason, work, now)
+    exit_code = command.exit_code if isinstance(command, FailTask) else None
+    yield from _end_badly(task, error, reason, work, now, exit_code)
 
 
-def _end_badly(task: TaskRow, error: str, reason: str, work: JobWork, now: datetime) -> Iterator[JobEvent]:
+def _end_badly(
+    task: TaskRow, error: str, reason: str, work: JobWork, now: datetime, exit_code: int | None = None
+) -> Iterator[JobEvent]:
     job = _job(work)
-    yield TaskFailed(task=task.id, attempt=task.attempt, error=error, reason=reason, at=now)
+    yield TaskFailed(task=task.id, attempt=task.attempt, error=error, reason=reason, at=now, exit_code=exit_code)
     retry, number = task.definition.retry, task.retries + 1
     if retry is not None and number <= retry.limit:
         row = TaskDispatched(

@@ -352,7 +352,7 @@ class Attempt:
                 sentence = f"out of memory{f' (limit {limit} bytes)' if limit else ''}, {sentence}"
             if state.get("Error"):
                 self._tail.add(f"\n{state['Error']}\n")
-        return Failed(self._tail.explain(sentence))
+        return Failed(self._tail.explain(sentence), code)
 
 
 def _is_about_sandbox(error: Refused) -> bool:
