@@ -29,6 +29,7 @@ MODULES = {
     "rebuild": ("windlass.local.administration", "project everything from the log again, or compare with it"),
     "bus": ("windlass.local.administration", "`bus apply` makes the streams and consumers on the NATS server"),
     "nats-user": ("windlass.local.nats_user", "the entry of a service, or of one worker, for a NATS server's configuration"),
+    "secret-key": ("windlass.local.secret_key", "a new key for secrets, or the one of a service that follows from it"),
     "quarantine": ("windlass.local.quarantine", "look at messages that could not be understood"),
 }
 SUPERVISED_MISCONFIGURED = 78

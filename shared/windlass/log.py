@@ -14,6 +14,9 @@ import structlog  # noqa: E402
 if sys.modules.get("rich") is None:
     del sys.modules["rich"]
 
+_TRACEBACKS = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+"""Without the values of variables, which may be anybody's secrets."""
+
 Format = Literal["console", "json"]
 
 
@@ -21,7 +24,7 @@ def configure(service: str, instance: str, log_format: Format, level: str = "inf
     """Set up the process's log once, at its start."""
     number = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40}[level]
     last = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_TRACEBACKS), structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     )

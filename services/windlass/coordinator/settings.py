@@ -4,7 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from windlass.settings import Node, node, postgres
+from windlass.secrets import keys
+from windlass.secrets.keys import Keys
+from windlass.settings import Node, lookup, node, postgres
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,6 +14,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     node: Node
     postgres: str
+    master: Keys | None = None
+    """Keys that wrap those of jobs; without any, jobs with secrets are refused."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], http: str | None, log_format: str | None) -> "Settings":
@@ -20,4 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             Misconfigured: one is missing or wrong.
         """
-        return cls(node=node(environ, "coordinator", http, log_format), postgres=postgres(environ))
+        return cls(
+            node=node(environ, "coordinator", http, log_format),
+            postgres=postgres(environ),
+            master=keys.read(lookup(environ, "SECRET_KEY"), "coordinator"),
+        )

@@ -6,6 +6,8 @@ import msgspec
 
 from windlass import settings
 from windlass.errors import Misconfigured
+from windlass.secrets import keys
+from windlass.secrets.keys import Keys
 
 ADDRESS = "127.0.0.1:8000"
 
@@ -17,6 +19,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_dsn: str
     address: tuple[str, int]
     """Where the API answers; port 0 picks one."""
+    keys: Keys | None = None
+    """What secrets are sealed with on their way to the coordinators; without it, jobs with secrets are refused."""
 
 
 def read(environ: Mapping[str, str], port: int | None = None, http: str | None = None, log_format: str | None = None) -> Settings:
@@ -41,4 +45,5 @@ def read(environ: Mapping[str, str], port: int | None = None, http: str | None =
         node=settings.node(environ, "gateway", http, log_format),
         postgres_dsn=settings.needed(environ, "POSTGRES_DSN", "the database, postgresql://user:password@host:5432/name"),
         address=(host, number),
+        keys=keys.read(settings.lookup(environ, "SECRET_KEY"), "gateway"),
     )

@@ -31,6 +31,8 @@ class Secrets(msgspec.Struct, kw_only=True):
     nats: dict[str, str]
     postgres: dict[str, str]
     """By role: `postgres` (superuser), `windlass_owner`, and one for each service."""
+    key: str = ""
+    """The master key, as the coordinator's setting has it."""
 
 
 class Installation(msgspec.Struct, kw_only=True):
@@ -234,12 +236,19 @@ class Data:
         missing_nats = [user for user in NATS_USERS if user not in found.nats]
         roles = ["postgres", "windlass_owner", *(f"windlass_{service}" for service in POSTGRES_SERVICES)]
         missing_roles = [role for role in roles if role not in found.postgres]
-        if missing_nats or missing_roles:
+        if missing_nats or missing_roles or not found.key:
             # Hexadecimal: fits URLs, configuration files and shells without quoting.
             found.nats.update({user: secrets.token_hex(16) for user in missing_nats})
             found.postgres.update({role: secrets.token_hex(16) for role in missing_roles})
+            found.key = found.key or secrets.token_hex(32)
             self.write(self.secrets_file, found)
         return found
+
+    def secret_key(self, service: str) -> str:
+        """The setting with the key of a service; empty for one that handles no secrets."""
+        from windlass.secrets import keys  # here, since most commands need no key and starting must be quick
+
+        return keys.setting(self.secrets().key, service)
 
 
 def _open(path: Path) -> IO[str]:

@@ -40,6 +40,8 @@ def variables(data: Data, state: State, service: str | None) -> dict[str, str]:
     if role in secrets.postgres:
         password = secrets.postgres[role]
         found["WINDLASS_POSTGRES_DSN"] = f"postgresql://{role}:{password}@{LOOPBACK}:{state.postgres.port}/windlass"
+    if service is not None and (key := data.secret_key(service)):
+        found["WINDLASS_SECRET_KEY"] = key
     if service == "webhooks":
         found["WINDLASS_WEBHOOKS_ALLOW_PRIVATE"] = str(state.webhooks_private).lower()
     if service is None:

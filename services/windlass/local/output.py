@@ -127,7 +127,7 @@ def _json(value: object) -> str:
 
 
 def _traceback(exception: object) -> list[str]:
-    """Where an error came from, innermost last; the shape is structlog's `dict_tracebacks`."""
+    """Where an error came from, innermost last; the shape is structlog's `ExceptionDictTransformer`."""
     if isinstance(exception, str):
         return [printable(line) for line in exception.splitlines()]
     lines: list[str] = []

@@ -236,7 +236,8 @@ class Stack:
         return Part(service, instance, program, port)
 
     def _service_environ(self, service: str, instance: str) -> dict[str, str]:
-        ours = ("WINDLASS_NATS_URL", "WINDLASS_POSTGRES_DSN", "TORK_NATS_URL", "TORK_POSTGRES_DSN", "NATS_URL")
+        own = ("NATS_URL", "POSTGRES_DSN", "SECRET_KEY")
+        ours = {"NATS_URL", *(f"{prefix}_{name}" for prefix in ("WINDLASS", "TORK") for name in own)}
         environ = {name: value for name, value in self._environ.items() if name not in ours}
         environ |= {
             "WINDLASS_NATS_URL": self._nats.url(service),
@@ -252,6 +253,8 @@ class Stack:
             environ["WINDLASS_SPOOL"] = str(spool)
         else:
             environ["WINDLASS_POSTGRES_DSN"] = self._postgres.dsn(f"windlass_{service}")
+        if key := self._data.secret_key(service):
+            environ["WINDLASS_SECRET_KEY"] = key
         if service == "webhooks":
             environ["WINDLASS_WEBHOOKS_ALLOW_PRIVATE"] = str(self.webhooks_private).lower()
         return environ

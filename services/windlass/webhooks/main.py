@@ -50,7 +50,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         bus = await held.enter_async_context(
             connection.connect(node.nats_url, "webhooks", node.instance, node.prefix, tls=node.nats_tls)
         )
-        caller = Caller(resolver=Resolver(settings.allow_private), keys=settings.keys, clock=clock)
+        caller = Caller(resolver=Resolver(settings.allow_private), keys=settings.signing_keys, clock=clock)
         sends = Sender(store=sending, post=caller.post, clock=clock, attempts_max=settings.attempts_max)
         follower = Follower(
             cursors="webhook_cursors",

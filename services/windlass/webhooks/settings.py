@@ -5,8 +5,10 @@ from collections.abc import Mapping
 import msgspec
 
 from windlass.errors import Misconfigured
+from windlass.secrets import keys
+from windlass.secrets.keys import Keys
 from windlass.settings import Node, is_on, lookup, node, postgres
-from windlass.webhooks.signing import keys
+from windlass.webhooks import signing
 
 ATTEMPTS = 5
 ATTEMPTS_MAX = 100
@@ -19,8 +21,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     postgres: str
     allow_private: bool
     """Whether loopback and private networks may be called."""
-    keys: list[bytes]
+    signing_keys: list[bytes]
     """That calls are signed with."""
+    keys: Keys | None = None
+    """What unwraps the keys of jobs that have secrets; without it, headers with secrets are empty."""
     attempts_max: int
 
     @classmethod
@@ -37,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             node=node(environ, "webhooks", http, log_format),
             postgres=postgres(environ),
             allow_private=is_on(lookup(environ, "WEBHOOKS_ALLOW_PRIVATE")),
-            keys=keys(lookup(environ, "WEBHOOKS_SECRET")),
+            signing_keys=signing.keys(lookup(environ, "WEBHOOKS_SECRET")),
+            keys=keys.read(lookup(environ, "SECRET_KEY"), "webhooks"),
             attempts_max=int(attempts),
         )

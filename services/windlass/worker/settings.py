@@ -8,6 +8,8 @@ import msgspec
 
 from windlass.errors import Invalid, Misconfigured
 from windlass.ids import NODE, user_of
+from windlass.secrets import keys
+from windlass.secrets.keys import Keys
 from windlass.settings import Node, lookup, node
 from windlass.subjects import check_queue
 
@@ -28,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool: Path
     docker_host: str
     control_groups: bool
+    keys: Keys | None = None
+    """What secrets are sealed with on their way here and back; without it, tasks of jobs with secrets fail."""
 
     @classmethod
     def load(
@@ -60,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             spool=Path(spool),
             docker_host=environ.get("DOCKER_HOST", ""),
             control_groups=_switch(lookup(environ, "SHELL_CONTROL_GROUPS", default="off")),
+            keys=keys.read(lookup(environ, "SECRET_KEY"), "worker"),
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from windlass.errors import Misconfigured
 from windlass.local.data import Data, Held, Server, State, locate
+from windlass.secrets import keys
 
 
 def _data(path: Path) -> Data:
@@ -46,9 +47,21 @@ def test_secrets_are_made_once_and_for_their_owners_eyes(tmp_path: Path) -> None
     first = data.secrets()
     assert data.secrets() == first
     assert stat.S_IMODE(data.secrets_file.stat().st_mode) == 0o600
-    words = [*first.nats.values(), *first.postgres.values()]
-    assert len(set(words)) == len(words) == 12
+    words = [*first.nats.values(), *first.postgres.values(), first.key]
+    assert len(set(words)) == len(words) == 13
     assert "worker" not in first.postgres
+
+
+def test_a_service_gets_its_own_key_and_never_the_master_key(tmp_path: Path) -> None:
+    data = _data(tmp_path)
+    master = data.secrets().key
+    for service in keys.SERVICES:
+        assert keys.read(data.secret_key(service), service) is not None
+    found = {service: data.secret_key(service) for service in ("coordinator", "scheduler", *keys.SERVICES)}
+    assert keys.read(found.pop("coordinator"), "coordinator") is not None
+    assert found.pop("scheduler") == ""
+    assert all(master not in key for key in found.values())
+    assert len(set(found.values())) == 3
 
 
 def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path) -> None:

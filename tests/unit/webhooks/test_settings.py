@@ -10,14 +10,14 @@ NEEDED = {"WINDLASS_NATS_URL": "nats://localhost:4222", "WINDLASS_POSTGRES_DSN":
 
 def test_by_default_nothing_private_is_called_nothing_is_signed_and_five_attempts_are_made() -> None:
     settings = Settings.load(NEEDED, None, None)
-    assert (settings.allow_private, settings.keys, settings.attempts_max) == (False, [], 5)
+    assert (settings.allow_private, settings.signing_keys, settings.attempts_max) == (False, [], 5)
     assert settings.node.instance == "webhooks"
 
 
 def test_all_of_it_can_be_set() -> None:
     more = {"ALLOW_PRIVATE": "true", "SECRET": "whsec_" + "QUFB" * 8, "ATTEMPTS": "100"}
     settings = Settings.load({**NEEDED, **{f"WINDLASS_WEBHOOKS_{name}": value for name, value in more.items()}}, None, None)
-    assert (settings.allow_private, settings.keys, settings.attempts_max) == (True, [b"A" * 24], 100)
+    assert (settings.allow_private, settings.signing_keys, settings.attempts_max) == (True, [b"A" * 24], 100)
 
 
 @pytest.mark.parametrize("attempts", ["0", "101", "-1", "many"])
