@@ -21,15 +21,16 @@ from tests.support.waiting import until
 from windlass import ids
 from windlass.clock import system as clock
 from windlass.errors import Unavailable
-from windlass.eventlog import deliveries
+from windlass.eventlog import deliveries, log
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.deliveries import Delivery, Projected, Room, Settled, Taken
 from windlass.eventlog.follow import Recorded
+from windlass.eventlog.log import Appended, Batch
 from windlass.eventlog.migrate import migrate
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId
 from windlass.messages.envelope import tag_of
-from windlass.messages.events import JobEvent
+from windlass.messages.events import JobEvent, JobRestarted
 from windlass.messages.jobs import Webhook
 from windlass.webhooks.call import TooLate
 from windlass.webhooks.policy import Answer
@@ -38,6 +39,7 @@ from windlass.webhooks.sender import ENDPOINT_CALLS_MAX, FENCE_S, HOST_CALLS_MAX
 
 THEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ATTEMPTS = 3
+RETENTION_S = 3600.0
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ class Scene:
     async def sending(self) -> AsyncIterator[Sender]:
         """One more instance."""
         store, stop = self.connect(), asyncio.Event()
-        sender = Sender(store=store, post=self.them.post, clock=clock, attempts_max=ATTEMPTS)
+        sender = Sender(store=store, post=self.them.post, clock=clock, attempts_max=ATTEMPTS, retention_s=RETENTION_S)
 
         async def free() -> None:
             while not stop.is_set():
@@ -354,7 +356,9 @@ async def test_what_is_under_way_when_it_is_asked_to_stop_is_finished_and_record
     gate = scene.them.gates["a.example:80/"] = asyncio.Event()
     scene.owe("a.example:80", 2, "a")
     store, stop = scene.connect(), asyncio.Event()
-    serving = asyncio.ensure_future(Sender(store=store, post=scene.them.post, clock=clock, attempts_max=1).serve(stop))
+    serving = asyncio.ensure_future(
+        Sender(store=store, post=scene.them.post, clock=clock, attempts_max=1, retention_s=1).serve(stop)
+    )
     await until("it is under way", lambda: scene.them.sent)
     stop.set()
     await asyncio.sleep(0.05)
@@ -498,6 +502,49 @@ async def test_each_host_gets_what_it_has_places_for_and_the_longest_due_go_firs
     await store.close()
 
 
+# -- forgetting ---------------------------------------------------------------------------------------------------------
+
+
+def _forget(scene: Scene, before: datetime, most: int = 100) -> int:
+    return deliveries.forget(scene.connection, before, most)
+
+
+async def test_what_has_been_over_for_long_is_forgotten_and_nothing_else(scene: Scene) -> None:
+    old, new, waiting = (scene.owe(f"{name}.example:80")[0] for name in ("a", "b", "c"))
+    scene.rows("UPDATE lanes SET due_at = now() + interval '1 h' WHERE host LIKE 'c.%%' RETURNING 1")
+    async with scene.sending() as sender:
+        await until("two are sent", lambda: scene.states("a.example:80") + scene.states("b.example:80") == ["DELIVERED"] * 2)
+        scene.rows(
+            "UPDATE deliveries SET ended_at = now() - make_interval(secs => %s) WHERE id = %s::uuid RETURNING 1",
+            RETENTION_S + 60,
+            old,
+        )
+        await sender.forget()
+    assert {row[0] for row in scene.rows("SELECT id FROM deliveries")} == {new, waiting}
+    assert scene.rows("SELECT delivery FROM delivery_attempts") == [(new,)]
+
+
+async def test_much_is_forgotten_a_little_at_a_time_and_found_by_an_index(scene: Scene) -> None:
+    scene.rows(
+        "WITH d AS (INSERT INTO deliveries (id, lane, job, version, hook, event, url, headers, body, state, attempts, created_at,"
+        " ended_at) SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 1, 0, 'e', 'u', '{}', '', 'DELIVERED', 1,"
+        " %s, %s FROM generate_series(1, 1201) RETURNING id) INSERT INTO delivery_attempts"
+        " SELECT id, 1, now(), 1, 200, '' FROM d RETURNING 1",
+        THEN,
+        THEN,
+    )
+    scene.connection.execute("ANALYZE deliveries")
+    for name, index in (("forget_deliveries", "deliveries_ended"), ("forget_hooked", "hooked_ended")):
+        query = b"EXPLAIN " + statement(name)
+        plan = "\n".join(row[0] for row in scene.connection.execute(query, {"before": clock.now(), "most": 500}))
+        assert index in plan, plan
+        assert "Seq Scan" not in plan
+    assert _forget(scene, clock.now()) == 100
+    async with scene.sending() as sender:
+        await sender.forget()
+    assert scene.rows("SELECT * FROM deliveries") == scene.rows("SELECT * FROM delivery_attempts") == []
+
+
 # -- projecting ---------------------------------------------------------------------------------------------------------
 
 
@@ -532,11 +579,13 @@ def recorded(events: Sequence[JobEvent], job: str = JOB) -> list[Recorded]:
     ]
 
 
-def projected(scene: Scene, *pages: Sequence[Recorded]) -> list[tuple[Any, ...]]:
-    """What pages of events come to; nothing is kept of it."""
+def projected(scene: Scene, *pages: Sequence[Recorded], between: Callable[[], object] = lambda: None) -> list[tuple[Any, ...]]:
+    """What pages of events come to, if something happens between them; nothing is kept of it."""
     project = Projection(clock)
     with scene.connection.transaction(force_rollback=True):
-        for page in pages:
+        for number, page in enumerate(pages):
+            if number:
+                between()
             with scene.connection.transaction():
                 project(scene.connection, page)
         known = scene.rows("SELECT id FROM hooked ORDER BY id")
@@ -571,6 +620,35 @@ def test_what_is_not_understood_is_passed_over_and_the_others_are_told(scene: Sc
     assert projected(scene, [*events[:4], *strange, *events[4:]]) == projected(scene, events)
 
 
+def test_a_job_that_was_forgotten_and_runs_again_is_told_of_as_if_it_had_not_been(scene: Scene) -> None:
+    again = JobRestarted(run=2, key="0", at=THEN)
+    events = recorded([*history(), again, dispatched(task(), 1, run=2), started(task_id(1, run=2))])
+    log.commit(
+        scene.connection,
+        Batch(
+            shards=16,
+            heads={10: (0, len(events))},
+            events=[
+                Appended(
+                    kind="job", stream=JOB, version=one.version, shard=10, position=one.version, type=one.type,
+                    data=one.data.encode(), metadata=b"{}", at=one.at, timed=False, hooked=True,
+                )
+                for one in events
+            ],
+        ),
+    )  # fmt: skip
+    ended = len(history())
+    assert _forget(scene, THEN) == 0
+
+    def forget() -> None:
+        assert _forget(scene, clock.now() + timedelta(seconds=1)) == 1
+        assert scene.rows("SELECT * FROM hooked") == scene.rows("SELECT * FROM hooked_vars") == []
+
+    assert projected(scene, events[:ended], events[ended:], between=forget) == projected(scene, events)
+    still = projected(scene, events[:-1], events[-1:], between=lambda: _forget(scene, clock.now() + timedelta(seconds=1)))
+    assert still == projected(scene, events)  # it runs, so nothing of it was forgotten
+
+
 def _unknown_task() -> str:
     return msgspec.json.encode(started(task_id(77))).decode()
 
@@ -586,6 +664,8 @@ def test_with_its_own_rights_the_service_does_all_it_must(scene: Scene) -> None:
         deliveries.step(connection, owner, [settled(one) for one in taken], clock.now(), room(8))
         deliveries.free(connection)
         assert deliveries.oldest(connection) is not None
+        deliveries.forget(connection, THEN, 1)
+        assert deliveries.history(connection, JOB, 9) == []
         connection.execute("UPDATE webhook_cursors SET position = 0")
         for table in ("jobs", "tasks", "events", "shards"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -24,6 +24,7 @@ PAGE_MAX = 1000
 """Events projected together: each may bring several conditions and headers to evaluate."""
 FREE_S = 1.0
 MEASURE_S = 5.0
+FORGET_S = 60.0
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             connection.connect(node.nats_url, "webhooks", node.instance, node.prefix, tls=node.nats_tls)
         )
         caller = Caller(resolver=Resolver(settings.allow_private), keys=settings.signing_keys, clock=clock)
-        sends = Sender(store=sending, post=caller.post, clock=clock, attempts_max=settings.attempts_max)
+        sends = Sender(
+            store=sending, post=caller.post, clock=clock, attempts_max=settings.attempts_max, retention_s=settings.retention_s
+        )
         follower = Follower(
             cursors="webhook_cursors",
             wanted="hooked",
@@ -77,6 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         group.create_task(service.every(node.times.heartbeat_s, beat, stop))
         group.create_task(service.every(FREE_S, sends.free, stop))
         group.create_task(service.every(MEASURE_S, sends.measure, stop))
+        group.create_task(service.every(FORGET_S, sends.forget, stop))
         group.create_task(follower.serve(stop))
         await sends.serve(stop)
         await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))

@@ -27,7 +27,7 @@ from windlass.expressions import QUICK, Environment, ExpressionError, StringArra
 from windlass.expressions.tork import hook_environment, job_environment
 from windlass.ids import TaskId
 from windlass.messages.events import JOB_EVENTS, JobEvent, JobRestarted, JobSubmitted, TaskProgressed
-from windlass.messages.jobs import JOB_PROGRESS, JOB_STATE, TASK_PROGRESS, TASK_STATE, Webhook
+from windlass.messages.jobs import JOB_PROGRESS, JOB_STATE, TASK_PROGRESS, TASK_STATE, Job, Webhook
 
 log = logs.get()
 
@@ -194,7 +194,11 @@ class Projection:
         projected, spoke_at = Projected(), self._clock.monotonic()
         for place, event in events:
             try:
-                _project(works.setdefault(place.stream, JobWork()), place, event, projected)
+                if place.stream not in works:
+                    works[place.stream] = JobWork()
+                    if place.version > 1:
+                        works[place.stream] = _remembered(connection, place, projected)
+                _project(works[place.stream], place, event, projected)
             except Exception as error:  # whatever one event brings about, the webhooks of other jobs go on
                 log.error("event_not_told", job=place.stream, version=place.version, error=repr(error), exc_info=True)
             if self._clock.monotonic() - spoke_at > PING_S:
@@ -214,6 +218,22 @@ def _decoded(place: Recorded) -> JobEvent | None:
         return None
 
 
+def _remembered(connection: psycopg.Connection, place: Recorded, projected: Projected) -> JobWork:
+    """A job that was forgotten long after its end and goes on, as it was before an event: folded from the log."""
+    work = JobWork()
+    for type_, data in deliveries.history(connection, place.stream, place.version):
+        if type_ in JOB_EVENTS:
+            fold(work, JOB_EVENTS.decode(type_, data))
+    projected.tasks.update(work.tasks)
+    if work.job is not None and _uses_variables(work.job.definition):
+        projected.variables.update({(work.job.id, name): value for name, value in work.variables.items()})
+    return work
+
+
+def _uses_variables(job: Job) -> bool:
+    return any("{{" in value for webhook in job.webhooks for value in webhook.headers.values())
+
+
 def _project(work: JobWork, place: Recorded, event: JobEvent, projected: Projected) -> None:
     happened = fold(work, event)
     job = work.job
@@ -221,7 +241,7 @@ def _project(work: JobWork, place: Recorded, event: JobEvent, projected: Project
         return
     projected.jobs[job.id] = job
     projected.tasks.update(work.touched)
-    if any("{{" in value for webhook in job.definition.webhooks for value in webhook.headers.values()):
+    if _uses_variables(job.definition):
         projected.variables.update({(job.id, name): value for name, value in work.set_variables.items()})
     for one in happened:
         projected.deliveries.extend(owed(work, one, place.version, place.at))

@@ -42,6 +42,10 @@ ENDPOINT_CALLS_MAX = 8
 """Of them, to one path there: one that hangs holds no more places than this."""
 ERROR_MAX = 300
 """Characters that are kept of why a call failed."""
+FORGET_MAX = 500
+"""Deliveries and jobs that are forgotten at a time, some milliseconds' work."""
+FORGET_PAUSE_S = 0.1
+"""Between two such times, while there is more: what is to be sent goes first."""
 ENDPOINTS_MAX = 200
 """Endpoints that one look goes through, a fraction of a millisecond each; the next look goes on from there."""
 
@@ -57,8 +61,9 @@ Post = Callable[[Taken, Callable[[], bool]], Awaitable[Answer]]
 class Sender:
     """One instance that sends. `store` is a connection for this alone, made with `IDLE_S`."""
 
-    def __init__(self, *, store: Connection, post: Post, clock: Clock, attempts_max: int) -> None:
-        self._store, self._post, self._clock, self._attempts_max = store, post, clock, attempts_max
+    def __init__(self, *, store: Connection, post: Post, clock: Clock, attempts_max: int, retention_s: float) -> None:
+        self._store, self._post, self._clock = store, post, clock
+        self._attempts_max, self._retention_s = attempts_max, retention_s
         self._owner = 0
         """By which this session takes lanes; 0 while there is no session."""
         self._session = 0
@@ -198,6 +203,12 @@ class Sender:
             if freed:
                 log.info("lanes_freed", lanes=freed)
                 self._wake.set()
+
+    async def forget(self) -> None:
+        """Forget what has been over for long, a little at a time."""
+        before = self._clock.now() - timedelta(seconds=self._retention_s)
+        while await self._store.run(deliveries.forget, before, FORGET_MAX) == FORGET_MAX:
+            await asyncio.sleep(FORGET_PAUSE_S)
 
     async def measure(self) -> None:
         """Tell how old the oldest delivery is that waits."""

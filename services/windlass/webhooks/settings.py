@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from windlass.durations import NotADuration, seconds
 from windlass.errors import Misconfigured
 from windlass.secrets import keys
 from windlass.secrets.keys import Keys
@@ -12,6 +13,8 @@ from windlass.webhooks import signing
 
 ATTEMPTS = 5
 ATTEMPTS_MAX = 100
+RETENTION = "720h"
+RETENTION_MIN_S = 60.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keys | None = None
     """What unwraps the keys of jobs that have secrets; without it, headers with secrets are empty."""
     attempts_max: int
+    retention_s: float
+    """How long what is over is kept."""
 
     @classmethod
     def load(cls, environ: Mapping[str, str], http: str | None, log_format: str | None) -> "Settings":
@@ -37,6 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         attempts = lookup(environ, "WEBHOOKS_ATTEMPTS", default=str(ATTEMPTS))
         if not attempts.isdigit() or not 1 <= int(attempts) <= ATTEMPTS_MAX:
             raise Misconfigured(f"WINDLASS_WEBHOOKS_ATTEMPTS is {attempts!r}; it is a number from 1 to {ATTEMPTS_MAX}")
+        retention = lookup(environ, "WEBHOOKS_RETENTION", default=RETENTION)
+        try:
+            retention_s = seconds(retention)
+        except NotADuration as error:
+            raise Misconfigured(f"WINDLASS_WEBHOOKS_RETENTION: {error}; write hours, such as {RETENTION}") from error
+        if retention_s < RETENTION_MIN_S:
+            raise Misconfigured(f"WINDLASS_WEBHOOKS_RETENTION is {retention}; it is a minute (1m) or more")
         return cls(
             node=node(environ, "webhooks", http, log_format),
             postgres=postgres(environ),
@@ -44,4 +56,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             signing_keys=signing.keys(lookup(environ, "WEBHOOKS_SECRET")),
             keys=keys.read(lookup(environ, "SECRET_KEY"), "webhooks"),
             attempts_max=int(attempts),
+            retention_s=retention_s,
         )

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 
 from windlass.eventlog.pipeline import Call, Exchange, Pipelined
-from windlass.eventlog.rows import ACTIVE, JobRow, TaskRow
+from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
 from windlass.eventlog.state import JobWork
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
@@ -112,9 +112,15 @@ def load(connection: psycopg.Connection, jobs: Collection[str], tasks: Collectio
     return works
 
 
+def history(connection: psycopg.Connection, job: str, version: int) -> list[tuple[str, str]]:
+    """The events of a job before a version: type and data, in order."""
+    return connection.execute(statement("read_history"), {"job": UUID(job), "version": version}).fetchall()
+
+
 def store(connection: psycopg.Connection, projected: Projected, now: datetime) -> None:
     """Keep what events came to, what is owed being due `now`; for inside the transaction that moves the cursors."""
     jobs = list(projected.jobs.values())
+    ended = [now if job.state in ENDED else None for job in jobs]
     tasks = [task for task in projected.tasks.values() if task.state in ACTIVE]
     with connection.pipeline():
         connection.execute(
@@ -127,10 +133,11 @@ def store(connection: psycopg.Connection, projected: Projected, now: datetime) -
                     *(_encode(msgspec.structs.replace(task, definition=_brief(task.definition))).decode() for task in tasks),
                 ],
                 "definition": [*(_encode(job.definition).decode() for job in jobs), *(None for _ in tasks)],
+                "ended_at": [*ended, *(None for _ in tasks)],
             },
         )
-        if ended := [task.id for task in projected.tasks.values() if task.state not in ACTIVE]:
-            connection.execute(statement("drop_hooked"), {"ids": _uuids(ended)})
+        if over := [task.id for task in projected.tasks.values() if task.state not in ACTIVE]:
+            connection.execute(statement("drop_hooked"), {"ids": _uuids(over)})
         if projected.variables:
             connection.execute(
                 statement("keep_hooked_vars"),
@@ -272,6 +279,13 @@ def free() -> Exchange[int]:
     """Free what sessions held that have ended; how many lanes that were."""
     (freed,) = yield [("free_lanes", {"class": SENDERS})]
     return len(freed)
+
+
+@Pipelined
+def forget(before: datetime, most: int) -> Exchange[int]:
+    """Forget at most so many deliveries that were over before a moment, and jobs that had ended; the larger number of the two."""
+    gone = yield [(name, {"before": before, "most": most}) for name in ("forget_deliveries", "forget_hooked")]
+    return max(map(len, gone))
 
 
 @Pipelined

@@ -17,6 +17,7 @@ CREATE TABLE deliveries (
     ended_at timestamp with time zone
 );
 ALTER TABLE deliveries ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
+CREATE INDEX deliveries_ended ON deliveries USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 CREATE INDEX deliveries_of_job ON deliveries USING btree (job);
 CREATE INDEX deliveries_oldest ON deliveries USING btree (created_at) WHERE (state = 'WAITING'::text);
 CREATE INDEX deliveries_waiting ON deliveries USING btree (lane, version, hook) WHERE (state = 'WAITING'::text);
@@ -53,9 +54,11 @@ CREATE TABLE hooked (
     id uuid NOT NULL,
     job uuid NOT NULL,
     state json NOT NULL,
-    definition json
+    definition json,
+    ended_at timestamp with time zone
 );
 ALTER TABLE hooked ADD CONSTRAINT hooked_pkey PRIMARY KEY (id);
+CREATE INDEX hooked_ended ON hooked USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE TABLE hooked_vars (
     job uuid NOT NULL,
