@@ -12,10 +12,18 @@ from typing import Any, Literal, NoReturn
 from windlass.errors import Invalid
 
 DEPTH_MAX = 64
+"""Levels of lists and mappings; those that composites make are counted apart."""
+COMPOSITES_MAX = 32
+"""Tasks within tasks."""
+COMPOSITE_LEVELS = 3
+"""What one more of them may make: its own mapping, a list, the mapping of a task in it."""
+LEVELS_MAX = DEPTH_MAX + COMPOSITES_MAX * COMPOSITE_LEVELS
+COMPOSITES = frozenset({"parallel", "each", "subjob"})
+"""Fields of a task that hold other tasks."""
 NODES_MAX = 100_000
 """Keys and values, with YAML's aliases expanded."""
 LINES_MAX = 50
-LINE_MAX = 400
+LINE_MAX = 1_000
 """Of a refusal: failures named, and characters of each."""
 INTEGER_MAX = 2**63 - 1
 
@@ -79,6 +87,11 @@ def too_deep() -> Invalid:
     return Invalid(f"the document is nested deeper than {DEPTH_MAX} levels; flatten it")
 
 
+def levels_below(key: str, levels: int) -> int:
+    """How deep the value of a key may reach, where its mapping may reach `levels`."""
+    return min(levels + COMPOSITE_LEVELS, LEVELS_MAX) if key.lower() in COMPOSITES else levels
+
+
 def too_many() -> Invalid:
     """The refusal of a document that is large in parts rather than in bytes."""
     return Invalid(f"the document has more than {NODES_MAX:,} keys and values, aliases expanded; split it")
@@ -94,7 +107,7 @@ def collection(
     """
     size = 1 + sum(value.size for value in values) + (len(values) if kind == "map" else 0)
     height = 1 + max((value.height for value in values), default=0)
-    if height > DEPTH_MAX:
+    if height > LEVELS_MAX:
         raise too_deep()
     if size > NODES_MAX:
         raise too_many()
@@ -140,7 +153,7 @@ def from_json(text: str) -> Node:
         raise refused(Problem(text, "", error.lineno, error.colno)) from error
     except RecursionError as error:
         raise too_deep() from error
-    return _from_value(value, 1)
+    return _from_value(value, 1, DEPTH_MAX)
 
 
 class _Integer(str):
@@ -159,8 +172,8 @@ def _not_json(word: str) -> NoReturn:
     raise refused(f"json: {word} is not a number in JSON")
 
 
-def _from_value(value: Any, depth: int) -> Node:
-    if depth > DEPTH_MAX:
+def _from_value(value: Any, depth: int, levels: int) -> Node:
+    if depth > levels:
         raise too_deep()
     match value:
         case _Repeated():
@@ -168,10 +181,10 @@ def _from_value(value: Any, depth: int) -> Node:
             for key, inner in value:
                 if key in pairs:
                     raise refused(f"json: key {key!r} appears twice in one object; keep one of them")
-                pairs[key] = Pair(0, _from_value(inner, depth + 1))
+                pairs[key] = Pair(0, _from_value(inner, depth + 1, levels_below(key, levels)))
             return collection("map", [pair.value for pair in pairs.values()], pairs=pairs)
         case list():
-            return collection("seq", [_from_value(inner, depth + 1) for inner in value])
+            return collection("seq", [_from_value(inner, depth + 1, levels) for inner in value])
         case _Integer():
             return Node("int", str(value))
         case _Float():

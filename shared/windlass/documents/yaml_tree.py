@@ -20,6 +20,7 @@ from windlass.documents.tree import (
     Problem,
     Refused,
     collection,
+    levels_below,
     refused,
     too_deep,
     too_many,
@@ -85,7 +86,7 @@ class _Composer:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
                     raise _at(event, "a second document begins; send one at a time")
-                root = self._node(next(self._events), 1)
+                root = self._node(next(self._events), 1, DEPTH_MAX)
         if root is None:
             raise Invalid("EOF")
         return root
@@ -96,11 +97,11 @@ class _Composer:
         if self._nodes > NODES_MAX:
             raise too_many()
 
-    def _node(self, event: Any, depth: int) -> Node:
+    def _node(self, event: Any, depth: int, levels: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event, depth)
+            return self._alias(event, depth, levels)
         self._spend(1)
-        if depth > DEPTH_MAX:
+        if depth > levels:
             raise too_deep()
         match event:
             case yaml.ScalarEvent():
@@ -109,34 +110,34 @@ class _Composer:
                 _check_tag(event, "seq")
                 children = []
                 while not isinstance(inner := next(self._events), yaml.SequenceEndEvent):
-                    children.append(self._node(inner, depth + 1))
+                    children.append(self._node(inner, depth + 1, levels))
                 node = collection("seq", children, _line(event), column=_column(event))
             case _:
                 _check_tag(event, "map")
-                node = self._mapping(event, depth)
+                node = self._mapping(event, depth, levels)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
 
-    def _alias(self, event: Any, depth: int) -> Node:
+    def _alias(self, event: Any, depth: int, levels: int) -> Node:
         node = self._anchors.get(event.anchor)
         if node is None:
             raise _at(event, f"*{event.anchor} has no anchor &{event.anchor} before it")
-        if depth + node.height - 1 > DEPTH_MAX:
+        if depth + node.height - 1 > levels:
             raise too_deep()
         self._spend(node.size)
         return node
 
-    def _mapping(self, event: Any, depth: int) -> Node:
+    def _mapping(self, event: Any, depth: int, levels: int) -> Node:
         pairs: dict[str, Pair] = {}
         merged: list[Node] = []
         while not isinstance(inner := next(self._events), yaml.MappingEndEvent):
             line = _line(inner)
             is_merge = isinstance(inner, yaml.ScalarEvent) and inner.value == "<<" and inner.implicit[0]
-            key = self._node(inner, depth + 1)
+            key = self._node(inner, depth + 1, levels)
             if key.kind in ("map", "seq"):
                 raise _at(line, "a key is a plain text, not a list or a mapping")
-            value = self._node(next(self._events), depth + 1)
+            value = self._node(next(self._events), depth + 1, levels_below(key.text, levels))
             if is_merge:
                 merged.extend(self._merged(value, line))
             elif key.text in pairs:

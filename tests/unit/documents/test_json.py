@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from windlass.documents.reading import BODY_MAX, LATER, TooLarge, read_job, read_task
+from windlass.documents.reading import BODY_MAX, TooLarge, read_job, read_task
+from windlass.documents.validation import UNBUILT
 from windlass.errors import Invalid
 from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 
@@ -105,14 +106,39 @@ def test_fields_that_the_server_sets_are_unknown(field: str) -> None:
     assert f'json: unknown field "{field}"' in refusal({**job(), field: "x"})
 
 
-@pytest.mark.parametrize("field", sorted(LATER[Task]))
-def test_a_field_of_a_task_that_is_not_built_is_refused_by_name(field: str) -> None:
-    assert refusal(job(**{field: None})) == f"tasks[0].{field} is not built yet; remove it"
+@pytest.mark.parametrize("name", sorted(UNBUILT))
+def test_what_nothing_carries_out_yet_is_refused_by_name(name: str) -> None:
+    kind, _, field = name.partition(".")
+    value = {
+        "minSuccess": 1,
+        "on": ["lost"],
+        "secrets": {"a": "b"},
+        "permissions": [{"user": "a"}],
+        "autoDelete": {"after": "1h"},
+    }
+    inner: dict[str, dict[str, Any]] = {"parallel": {"tasks": [{"name": "a"}]}, "each": {"list": "[]", "task": {"name": "a"}}}
+    inner["subjob"] = {"name": "a", "tasks": [{"name": "a"}]}
+    given: dict[str, Any] = {**value, **inner, "onError": "ignore", "delay": "1s", "runAt": "2026-03-01T12:00:00Z"}
+    said = {field: given[field]}
+    where = {"Retry": {"retry": {"limit": 1, **said}}}
+    where |= {name.capitalize(): {name: inner[name] | said} for name in ("parallel", "each")} | {
+        "SubJob": {"subjob": inner["subjob"] | said}
+    }
+    body = {**job(), **said} if kind == "Job" else job(**where.get(kind, said))
+    path = {"Job": field, "Task": f"tasks[0].{field}"}.get(kind, f"tasks[0].{kind.lower()}.{field}")
+    assert f"{path} is not built yet; remove it" in refusal(body).splitlines()
 
 
-@pytest.mark.parametrize("field", sorted(LATER[Job]))
-def test_a_field_of_a_job_that_is_not_built_is_refused_by_name(field: str) -> None:
-    assert refusal({**job(), field: {}}) == f"{field} is not built yet; remove it"
+@pytest.mark.parametrize("field", ["module", "data"])
+def test_a_module_task_is_told_from_a_mistake(field: str) -> None:
+    assert refusal(job(**{field: {"b": 1, "a": 2}})) == f"module tasks are not built yet (tasks[0].{field})"
+
+
+def test_a_schedule_is_told_what_to_use_instead() -> None:
+    assert refusal({**job(), "schedule": {"cron": "* * * * *"}}) == (
+        'json: unknown field "schedule" (schedule: unknown field; a job has none; it starts later with delay or runAt, '
+        "and schedules come in a later release)"
+    )
 
 
 def test_the_pause_before_a_retry_has_a_former_name() -> None:

@@ -55,10 +55,6 @@ def test_several_problems_are_told_at_once_with_their_lines() -> None:
     ]
 
 
-def test_a_field_that_is_not_built_is_refused_by_name() -> None:
-    assert refusal("name: j\ntasks: [{name: t, each: {list: x}}]") == "tasks[0].each is not built yet; remove it"
-
-
 def test_anchors_aliases_and_merges_work() -> None:
     text = """
 name: j

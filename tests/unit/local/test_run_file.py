@@ -26,7 +26,7 @@ def test_json_and_yaml_are_told_apart_by_what_they_are() -> None:
     [
         (b"name: j\ntasks:\n  - nme: t\n", ["j.yaml: line 3: field nme", "tasks[0].nme", "did you mean 'name'?"]),
         (b'{"name":"j","tasks":[{"name":7}]}', ["j.yaml: json: cannot unmarshal number", "tasks[0].name"]),
-        (b"name: j\nsecrets: {a: b}\ntasks: [{name: t}]\n", ["j.yaml: secrets is not built yet"]),
+        (b"name: j\ntasks: [{name: t, module: m}]\n", ["j.yaml: module tasks are not built yet (tasks[0].module)"]),
         (b"", ["j.yaml: it is empty"]),
         (b"name: \xff\n", ["j.yaml: ", "not UTF-8"]),
         (b"x" * (BODY_MAX + 1), ["j.yaml: a job has at most 500,000 bytes"]),
