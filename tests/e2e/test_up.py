@@ -89,7 +89,10 @@ def test_everything_listens_on_loopback_only(shared: Up) -> None:
 @together
 def test_env_gives_a_worker_no_database(shared: Up) -> None:
     said = windlass("env", "worker", "--data", str(shared.path)).stdout
-    assert re.fullmatch(r"export WINDLASS_NATS_URL=nats://worker:\w+@127\.0\.0\.1:\d+\n", said)
+    lines = said.splitlines()
+    assert re.fullmatch(r"export WINDLASS_NATS_URL=nats://worker:\w+@127\.0\.0\.1:\d+", lines[0])
+    assert re.fullmatch(r"export WINDLASS_SECRET_KEY=worker:[\w+/=]+", lines[1])
+    assert len(lines) == 2
 
 
 @together
