@@ -202,7 +202,12 @@ async def test_a_request_by_nats_is_answered_after_the_commit(api: Api) -> None:
     ("kind", "body", "status", "words"),
     [
         ("application/json", b"{", 400, "json"),
-        ("application/json", b'{"name":"j","tasks":[{"name":"t","each":{}}]}', 400, "tasks[0].each is not built yet"),
+        (
+            "application/json",
+            b'{"name":"j","tasks":[{"name":"t","module":"m"}]}',
+            400,
+            "module tasks are not built yet (tasks[0].module)",
+        ),
         ("application/json", b'{"name":5,"tasks":[{"name":"t"}]}', 400, "name: write a text"),
         ("application/json", b'{"name":"a\\u0000","tasks":[{"name":"t"}]}', 400, "name: holds a NUL"),
         ("application/json", b"[" * 100_000, 400, "nested"),

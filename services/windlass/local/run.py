@@ -10,7 +10,7 @@ import secrets
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,28 +18,18 @@ from typing import IO
 
 import msgspec
 
-from windlass.documents.reading import BODY_MAX, TooLarge, read_job
-from windlass.documents.validation import check_job
+from windlass.documents.reading import BODY_MAX
 from windlass.errors import Invalid, Unavailable
 from windlass.local import stack as stacks
 from windlass.local.client import Client, Job
 from windlass.local.data import locate
 from windlass.local.display import Display, harmless
+from windlass.local.jobfile import BAD_FILE, BadFile, job_of
 from windlass.messages.jobs import Job as Definition
 
-FAILED, BAD_FILE = 1, 2
+FAILED = 1
 SIGNALLED = 128
 """Added to a signal's number: 130 is Ctrl-C."""
-
-
-class BadFile(Invalid):
-    """The file, or what the options add to it, is no job; one line for each thing that is wrong."""
-
-    def __init__(self, name: str, problem: str) -> None:
-        lines = [line.strip() for line in problem.splitlines() if line.strip()]
-        # A heading that only says that lines follow is for a single message; here each line stands for itself.
-        told = lines[1:] if len(lines) > 1 and lines[0].endswith(":") else lines
-        super().__init__("\n".join(f"{name}: {line}" for line in told))
 
 
 def _input(text: str) -> tuple[str, str]:
@@ -76,31 +66,13 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """
     name = "standard input" if args.file == "-" else str(args.file)
     try:
-        definition = read(name, _bytes(args.file), args.input)
+        job = job_of(name, _bytes(args.file))
+        definition = msgspec.structs.replace(job, inputs={**job.inputs, **dict(args.input)})
         return asyncio.run(Run(definition, args, environ).run())
     except BadFile as error:
-        for line in str(error).splitlines():
-            print(f"windlass run: {harmless(line)}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            print(harmless(line), file=sys.stderr)
         return BAD_FILE
-
-
-def read(name: str, body: bytes, inputs: Sequence[tuple[str, str]]) -> Definition:
-    """The job of a document, with these inputs over its own.
-
-    Raises:
-        BadFile: what is wrong with it, by file and field.
-    """
-    try:
-        job = read_job(body).job
-        if inputs:
-            job = msgspec.structs.replace(job, inputs={**job.inputs, **dict(inputs)})
-            check_job(job)
-    except TooLarge as error:
-        raise BadFile(name, f"a job has at most {BODY_MAX:,} bytes; split it") from error
-    except Invalid as error:
-        problem = str(error)
-        raise BadFile(name, "it is empty; a job has a name and tasks" if problem == "EOF" else problem) from error
-    return job
 
 
 def _bytes(file: str) -> bytes:
@@ -108,16 +80,16 @@ def _bytes(file: str) -> bytes:
     try:
         if file == "-":
             if sys.stdin is None:
-                raise BadFile("standard input", "it is closed")
+                raise BadFile("standard input: it is closed")
             if sys.stdin.isatty():
                 print("reading a job from standard input; Ctrl-D ends it", file=sys.stderr)
             return sys.stdin.buffer.read(BODY_MAX + 1)
         with open(file, "rb") as opened:
             return opened.read(BODY_MAX + 1)
     except OSError as error:
-        raise BadFile(file, (error.strerror or type(error).__name__).lower()) from error
+        raise BadFile(f"{file}: {(error.strerror or type(error).__name__).lower()}") from error
     except ValueError as error:
-        raise BadFile(file, str(error)) from error
+        raise BadFile(f"{file}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +161,8 @@ class Run:
         try:
             return await place.client.submit(msgspec.json.encode(self._definition), secrets.token_hex(16))
         except Invalid as error:
-            raise BadFile("standard input" if self._args.file == "-" else self._args.file, str(error)) from error
+            name = "standard input" if self._args.file == "-" else self._args.file
+            raise BadFile(*(f"{name}: {line}" for line in str(error).splitlines())) from error
         except Unavailable as error:
             if place.stack is not None:
                 raise

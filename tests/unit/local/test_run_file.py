@@ -8,25 +8,23 @@ import pytest
 
 from tests.support.stack import windlass
 from windlass.documents.reading import BODY_MAX
-from windlass.local.run import BadFile, read
+from windlass.local.jobfile import BadFile, job_of
 
 JOB = b"name: j\ninputs: {a: '1', b: '2'}\ntasks: [{name: t, run: 'true'}]\n"
 
 
-def test_inputs_of_the_command_line_go_over_those_of_the_file() -> None:
-    assert read("j.yaml", JOB, [("b", "3"), ("c", "4=5"), ("c", "6")]).inputs == {"a": "1", "b": "3", "c": "6"}
-
-
-def test_json_and_yaml_are_told_apart_by_what_they_are() -> None:
-    assert read("j.yaml", b'{"name":"j","tasks":[{"name":"t","run":"true"}]}', []).name == "j"
+def test_json_and_yaml_are_told_apart_by_the_name_or_by_what_they_are() -> None:
+    for name in ("j.json", "j.yaml", "job", "standard input"):
+        assert job_of(name, b'{"name":"j","tasks":[{"name":"t","run":"true"}]}').name == "j"
+    assert job_of("j.yml", b"{name: j, tasks: [{name: t, run: 'true'}]}").name == "j"
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"name: j\ntasks:\n  - nme: t\n", ["j.yaml: line 3: field nme", "tasks[0].nme", "did you mean 'name'?"]),
-        (b'{"name":"j","tasks":[{"name":7}]}', ["j.yaml: json: cannot unmarshal number", "tasks[0].name"]),
-        (b"name: j\ntasks: [{name: t, module: m}]\n", ["j.yaml: module tasks are not built yet (tasks[0].module)"]),
+        (b"name: j\ntasks:\n  - nme: t\n", ["j.yaml:3:5: line 3: field nme", "tasks[0].nme", "did you mean 'name'?"]),
+        (b'{"name":"j","tasks":[{"name":[]}]}', ["j.yaml:1:30: line 1: cannot unmarshal !!seq", "tasks[0].name"]),
+        (b"name: j\ntasks: [{name: t, module: m}]\n", ["j.yaml:2:19: module tasks are not built yet (tasks[0].module)"]),
         (b"", ["j.yaml: it is empty"]),
         (b"name: \xff\n", ["j.yaml: ", "not UTF-8"]),
         (b"x" * (BODY_MAX + 1), ["j.yaml: a job has at most 500,000 bytes"]),
@@ -34,23 +32,30 @@ def test_json_and_yaml_are_told_apart_by_what_they_are() -> None:
 )
 def test_a_bad_file_is_told_by_name_and_field(body: bytes, words: list[str]) -> None:
     with pytest.raises(BadFile) as refused:
-        read("j.yaml", body, [])
+        job_of("j.yaml", body)
     assert [word for word in words if word not in str(refused.value)] == []
 
 
-def test_every_line_of_a_complaint_names_the_file_and_none_is_a_mere_heading() -> None:
+def test_each_complaint_names_the_file_and_its_place_and_none_is_a_mere_heading() -> None:
     with pytest.raises(BadFile) as refused:
-        read("j.yaml", b"name: j\ntasks:\n  - {name: t, a: 1, b: 2}\n", [])
+        job_of("j.yaml", b"name: j\ntasks:\n  - {name: t, a: 1, b: 2}\n")
     lines = str(refused.value).splitlines()
-    assert len(lines) == 2
-    assert all(line.startswith("j.yaml: line 3: field ") for line in lines)
+    assert [line.split(" ")[0] for line in lines[::3]] == ["j.yaml:3:15:", "j.yaml:3:21:"]
+    assert lines[1:3] == ["    3 |   - {name: t, a: 1, b: 2}", "      |               ^"]
+
+
+def test_a_complaint_does_not_grow_with_the_file() -> None:
+    with pytest.raises(BadFile) as refused:
+        job_of("j.yaml", b"name: j\n" + b"x" * 400_000 + b": 1\ntasks: []\n")
+    assert len(str(refused.value)) < 10_000
 
 
 def test_the_command_answers_2_without_starting_anything(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("name: j\ntasks: []\n")
     data = tmp_path / "data"
     for arguments, word in (
-        (["bad.yaml"], "bad.yaml: "),
+        (["bad.yaml"], "bad.yaml:2:1: Key: 'Job.Tasks' Error"),
+        (["bad.yaml"], "    2 | tasks: []\n      | ^\n"),
         (["missing.yaml"], "missing.yaml: no such file or directory"),
         ([str(tmp_path)], "is a directory"),
         (["-"], "standard input: it is empty"),

@@ -51,7 +51,7 @@ def test_every_problem_is_shown_with_its_place_and_a_caret(tmp_path: Path) -> No
         (b'{"name": "j",\n "tasks": ', "-:2:11: json: Expecting value at line 2"),
         (b"name: j\nname: k\n", "-:2:1: yaml: line 2: mapping key 'name' already defined"),
         (b"name: [\n", "-:2:1: yaml: line 2: "),
-        (b"", "-: EOF"),
+        (b"", "-: it is empty; a job has a name and tasks"),
         (b"name: \xff\n", "-: yaml: byte 6 is not UTF-8"),
     ],
 )
