@@ -136,7 +136,7 @@ class Writer:
                     metadata=b"{}",
                     at=THEN,
                     timed=is_timed(work, event),
-                    hooked=False,
+                    hooked=work.job is not None and work.job.definition.is_hooked,
                 )
             )
         assert work.job is not None

@@ -32,16 +32,21 @@ from tests.support.scenario import (
 )
 from tests.support.stack import Servers
 from windlass import ids
+from windlass.clock import system
 from windlass.errors import Unavailable
-from windlass.eventlog import follow, log, operational, read
+from windlass.eventlog import deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
+from windlass.eventlog.deliveries import Delivery, Projected, Room, Settled
+from windlass.eventlog.deliveries import Taken as Call
 from windlass.eventlog.follow import Reading, Stuck
 from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.events import JobEvent, JobSubmitted
+from windlass.messages.jobs import Webhook
 from windlass.messages.notices import LogPart, NodeBeat
 from windlass.scheduler import firing, steady
+from windlass.webhooks.projection import Projection
 
 ROW = task_id()
 ONE = job(task("a", var="x"), output="{{ tasks.x }}")
@@ -399,3 +404,150 @@ async def test_the_kept_time_is_the_last_that_was_written(connect: Connect) -> N
     await store.run(steady.keep_time, (NOW, "boot", 1.5))
     await store.run(steady.keep_time, (THEN, "other", 2.5))
     assert await store.run(steady.read_time) == (THEN, "other", 2.5)
+
+
+# -- webhooks -------------------------------------------------------------------------------------------------------
+
+
+async def _advance(store: Connection, reading: Reading) -> None:
+    news, _ = await store.run(follow.look, reading.cursors, range(SHARDS), None)
+    await store.run(follow.advance, reading, news)
+
+
+class Sending:
+    """A session that has lanes, and what it is owed."""
+
+    def __init__(self, store: Connection, owner: Owner) -> None:
+        self._store, self._owner, self._owed = store, owner, Projected()
+        self._count = self._sender = 0
+
+    async def owe(self, endpoint: str = "e", count: int = 1, host: str = "a:80") -> list[str]:
+        """Owe deliveries more, in a lane of their own; their ids in order."""
+        self._owed, self._count = Projected(), self._count + 1
+        of, lane = _other(self._count), ids.derive(THEN, None, "lane", self._count)
+        for hook in range(count):
+            made = Delivery(
+                id=ids.derive(THEN, None, lane, hook),
+                lane=lane,
+                host=host,
+                endpoint=endpoint,
+                job=of,
+                version=1,
+                hook=hook,
+                event="job.StateChange",
+                url="http://a/",
+                headers={"a": "b"},
+                body=b"{}",
+                created_at=THEN,
+            )
+            self._owed.deliveries.append(made)
+        hooked = msgspec.structs.replace(ONE, webhooks=(Webhook(url="http://a/"),))
+        await self._owner.commit(JobSubmitted(job=of, definition=hooked, user="guest", at=THEN), of=of)
+        reading = Reading("webhook_cursors", "hooked", 9, lambda connection, _: deliveries.store(connection, self._owed, NOW))
+        await _advance(self._owner.store, reading)
+        return [one.id for one in self._owed.deliveries]
+
+    async def step(self, *done: Settled, seconds: float = 0, **limits: Any) -> tuple[list[Call], str]:
+        """Settle calls, and take what is due so many seconds after `NOW`."""
+        self._sender = self._sender or await self._store.run(deliveries.enter)
+        room = {"most": 9, "endpoint_max": 9, "host_max": 9, "endpoints": {}, "hosts": {}, "look": 9, **limits}
+        lanes, last = await self._store.run(deliveries.step, self._sender, done, NOW + timedelta(seconds=seconds), Room(**room))
+        return await self._store.run(deliveries.first, lanes), last
+
+    async def take(self, *done: Settled, **limits: Any) -> list[Call]:
+        """The same without the endpoint that was looked at last."""
+        return (await self.step(*done, **limits))[0]
+
+    async def release(self, taken: Call) -> None:
+        """Let its lane go."""
+        await self._store.run(deliveries.release, self._sender, taken.lane)
+
+
+@pytest.fixture
+def sending(owner: Owner) -> Sending:
+    """One that sends."""
+    return Sending(owner.store, owner)
+
+
+def _settled(taken: Call, state: str, due_s: float = 0) -> Settled:
+    return Settled(taken, state, NOW, 5, 200, "", NOW + timedelta(seconds=due_s))
+
+
+async def test_what_webhooks_are_owed_follows_from_events_however_many_are_read_together(owner: Owner, sending: Sending) -> None:
+    hooks = (
+        Webhook(url="http://a/", headers={"x": "{{ tasks.x }}"}),
+        Webhook(url="http://a/", event="task.StateChange", if_="task.State != 'SCHEDULED'"),
+    )
+    reading = Reading("webhook_cursors", "hooked", 100, Projection(system))
+    for events in (running(job(task("a", var="x"), webhooks=hooks)), [completed(ROW, "7"), job_completed("7")]):
+        await owner.commit(*events)
+        await _advance(owner.store, reading)
+    told, done = [], list[Settled]()
+    while found := await sending.take(*done, seconds=1e9):
+        (taken,) = found
+        told.append((taken.event, msgspec.json.decode(taken.body)["state"], dict(taken.headers)))
+        done = [_settled(taken, "DELIVERED")]
+    assert told == [
+        ("job.StateChange", "PENDING", {"x": ""}),
+        ("job.StateChange", "RUNNING", {"x": ""}),
+        ("task.StateChange", "RUNNING", {}),
+        ("task.StateChange", "COMPLETED", {}),
+        ("job.StateChange", "COMPLETED", {"x": "7"}),
+    ]
+
+
+async def test_a_lane_gives_its_first_delivery_to_one_at_a_time_until_that_is_over(owner: Owner, sending: Sending) -> None:
+    first, second = await sending.owe(count=2)
+    assert await owner.store.run(deliveries.oldest) == THEN
+    assert await sending.take(seconds=-1) == []
+    (taken,) = await sending.take()
+    assert (taken.id, taken.attempts, taken.headers) == (first, 0, {"a": "b"})
+    assert await sending.take() == []
+    await sending.release(taken)
+    assert await sending.take() == [taken]
+    assert await sending.take(_settled(taken, "WAITING", 2), seconds=1) == []
+    (again,) = await sending.take(seconds=2)
+    assert (again.id, again.attempts) == (first, 1)
+    (next_one,) = await sending.take(_settled(again, "EXHAUSTED"))
+    assert (next_one.id, next_one.attempts) == (second, 0)
+    assert await sending.take(_settled(next_one, "DELIVERED"), seconds=9) == []
+    assert await owner.store.run(deliveries.oldest) is None
+
+
+async def test_what_a_dead_session_held_is_free_and_what_it_says_later_counts_for_nothing(
+    connect: Connect, owner: Owner, sending: Sending
+) -> None:
+    await sending.owe()
+    gone = Sending(connect("gone"), owner)
+    (taken,) = await gone.take()
+    assert await owner.store.run(deliveries.free) == 0
+    await gone._store.drop()
+    async with asyncio.timeout(10):
+        while not await owner.store.run(deliveries.free):
+            await asyncio.sleep(0.02)
+    assert await sending.take() == [taken]
+    gone._sender = 0
+    assert await gone.take(_settled(taken, "DELIVERED")) == []
+    await gone.release(taken)
+    assert await gone.take() == []
+
+
+async def test_endpoints_have_their_turns_and_their_limits(sending: Sending) -> None:
+    owed = [await sending.owe(endpoint, host=f"{endpoint[0]}:80") for endpoint in ("a1", "a2", "b1") for _ in range(3)]
+
+    async def taken(**limits: Any) -> list[str]:
+        found = await sending.take(**limits)
+        for one in found:
+            await sending.release(one)
+        return sorted(one.endpoint for one in found)
+
+    assert await taken(most=0) == []
+    assert len(await taken(most=4)) == 4
+    assert await taken(endpoint_max=2, endpoints={"a1": 1, "b1": 2}) == ["a1", "a2", "a2"]
+    assert [one[0] for one in await taken(host_max=4, hosts={"a:80": 2})] == ["a", "a", "b", "b", "b"]
+    assert await taken(look=1) == ["a1"] * 3
+    assert await taken(look=1, after="a1") == ["a2"] * 3
+    assert sorted(one.id for one in await sending.take()) == sorted(name for (name,) in owed)
+    assert (await sending.step(look=9, most=1))[1] == ""
+    await sending.owe("c1")
+    assert (await sending.step(look=1, most=1))[1] == "c1"

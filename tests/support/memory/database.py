@@ -14,11 +14,12 @@ from typing import Any
 
 import msgspec
 
+from tests.support.memory.deliveries import Deliveries
 from tests.support.memory.following import Following
 from tests.support.memory.wire import Perfect, Wire
 from windlass import ids
 from windlass.errors import Unavailable
-from windlass.eventlog import log, operational, read
+from windlass.eventlog import deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import Stuck
 from windlass.eventlog.log import Appended, Batch, Loaded, Overtaken, Taken, Unfit
@@ -29,6 +30,8 @@ from windlass.messages.notices import LogPart, NodeBeat
 
 Row = JobRow | TaskRow
 INTEGER_MAX = 2**31 - 1
+COMMITS = (log.commit, follow.advance, deliveries.step)
+"""Work whose transaction may fail, or succeed without a word."""
 
 
 class Shard:
@@ -112,6 +115,7 @@ class Database:
             operational.waiting: lambda session, shards: [],
             operational.quarantine: self._quarantine,
         }
+        self.deliveries = Deliveries()
         self.following = Following(self)
         self._statements.update(self.following.statements)
 
@@ -355,7 +359,8 @@ class MemoryConnection(Connection):
         try:
             return await answer
         except Unavailable:
-            self._session = None
+            if not session.live:
+                self._session = None
             raise
         except asyncio.CancelledError:
             self._session = None  # an answer is still on its way
@@ -372,7 +377,7 @@ class MemoryConnection(Connection):
         database = self._database
 
         def execute() -> None:
-            fate = database.wire.commit() if work is log.commit and session.live else "done"
+            fate = database.wire.commit() if work in COMMITS and session.live else "done"
             if not session.live or fate == "refused":
                 session.end()
                 self._back(answer, None, Unavailable("PostgreSQL did not answer: the session is gone"))

@@ -1,6 +1,7 @@
 """What a follower of the log and a scheduler ask of the database, in memory: leases, cursors, timers, the kept time."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -33,7 +34,7 @@ class Timer:
 
 
 class Following:
-    """The statements of `follow.py` and of the scheduler."""
+    """The statements of `follow.py`, of the scheduler, and of whoever else follows."""
 
     def __init__(self, database: "Database") -> None:
         self._database = database
@@ -55,7 +56,15 @@ class Following:
             firing.count_said: lambda session: sum(timer.fires > 0 for timer in self.timers.values()),
             steady.read_time: lambda session: self._time,
             steady.keep_time: self._keep_time,
+            **database.deliveries.statements,
         }
+        self.reads = {**database.deliveries.reads}
+        self.writes = {
+            statement("end_timers"): self._end_timers,
+            statement("set_timers"): self._set_timers,
+            **database.deliveries.writes,
+        }
+        """The statements of projections."""
 
     # -- following --------------------------------------------------------------------------------------------------
 
@@ -130,27 +139,35 @@ class Following:
     def _keep_time(self, session: "Session", kept: Kept) -> None:
         self._time = kept
 
+    def _end_timers(self, parameters: Mapping[str, Any]) -> None:
+        for row in parameters["ids"]:
+            self.timers.pop(row.hex, None)
+
+    def _set_timers(self, parameters: Mapping[str, Any]) -> None:
+        columns = (parameters[name] for name in ("id", "job", "kind", "number", "due_at"))
+        for row, job, kind, number, due_at in zip(*columns, strict=True):
+            self.timers[row.hex] = Timer(row.hex, job.hex, kind, number, due_at, due_at)
+
 
 class _Tables:
-    """What a projection writes to, inside the transaction of an advance."""
+    """What a projection reads and writes, inside the transaction of an advance: what it writes is there once it is committed."""
 
     def __init__(self, following: Following) -> None:
         self._following = following
-        self._done: list[tuple[bytes, dict[str, Sequence[Any]]]] = []
+        self._done: list[tuple[Callable[[Any], None], Any]] = []
 
-    def execute(self, query: bytes, parameters: dict[str, Sequence[Any]]) -> None:
-        """One of the statements that the scheduler's projection has."""
-        assert query in (statement("end_timers"), statement("set_timers")), query
-        self._done.append((query, parameters))
+    def pipeline(self) -> AbstractContextManager[None]:
+        """See psycopg."""
+        return nullcontext()
+
+    def execute(self, query: bytes, parameters: Any) -> list[Any]:
+        """One of the statements that a projection has."""
+        if query in self._following.reads:
+            return self._following.reads[query](parameters)
+        self._done.append((self._following.writes[query], parameters))
+        return []
 
     def commit(self) -> None:
         """All of it is stored."""
-        timers = self._following.timers
-        for query, parameters in self._done:
-            if query == statement("end_timers"):
-                for row in parameters["ids"]:
-                    timers.pop(row.hex, None)
-                continue
-            columns = (parameters[name] for name in ("id", "job", "kind", "number", "due_at"))
-            for row, job, kind, number, due_at in zip(*columns, strict=True):
-                timers[row.hex] = Timer(row.hex, job.hex, kind, number, due_at, due_at)
+        for write, parameters in self._done:
+            write(parameters)
