@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tests.simulation.telling import Telling
 from tests.support.memory.database import Database
 from tests.support.memory.runtime import Program
 from windlass.eventlog.log import Batch
@@ -39,8 +40,8 @@ OPERATIONAL = ("drive_at", "drives", "stopping", "stored")
 class Checks:
     """Folds the log beside the services and compares; `fail` takes what is broken."""
 
-    def __init__(self, fail: Callable[[str], None]) -> None:
-        self._fail = fail
+    def __init__(self, fail: Callable[[str], None], telling: Telling) -> None:
+        self._fail, self._telling = fail, telling
         self._works: dict[JobId, JobWork] = {}
         self._heads: Counter[int] = Counter()
         self._attempts: dict[tuple[JobId, str], int] = {}
@@ -64,7 +65,9 @@ class Checks:
                 self._fail(f"G8: job {job} has version {stored.version} after {version}")
             event = JOB_EVENTS.decode(stored.type, stored.data)
             self._follows(job, work, event)
+            before = (work.job.state, work.job.progress) if work.job is not None else ("", 0.0)
             evolve(work, event)
+            self._telling.committed(stored, before, work)
         for row in (*batch.new_jobs, *batch.changed_jobs):
             self._agrees(database, row)
 
@@ -162,6 +165,8 @@ class Checks:
                 return f"an intent is left: task {task.id}, {task.state}, stopping {task.stopping!r}"
         for timer in database.following.timers.values():
             return f"a timer is left: {timer}"
+        if owed := self._telling.unquiet():
+            return owed
         if self.running:
             fence, program = next(iter(self.running.items()))
             return f"G6: attempt {fence[1]} of task {fence[0]} still runs on {program.worker}"
@@ -170,6 +175,7 @@ class Checks:
     def finished(self, world: "World") -> None:
         """All is quiet: the whole of the projections against the whole of the log."""
         database = world.database
+        self._telling.finished()
         works: dict[JobId, JobWork] = {}
         for shard in database.events:
             for stored in shard:

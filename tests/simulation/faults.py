@@ -6,7 +6,7 @@ import msgspec
 
 LASTS_S = 8.0
 """How long faults go on; then all is healed."""
-UNITS = ("gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2", "scheduler-1")
+UNITS = ("gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2", "scheduler-1", "webhooks-1", "webhooks-2")
 
 
 class Fault(msgspec.Struct, frozen=True):

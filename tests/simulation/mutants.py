@@ -5,6 +5,7 @@ They replace parts from outside, for the time of a world; nothing in the product
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from tests.support.memory.database import Database
@@ -16,6 +17,8 @@ from windlass.errors import Stale
 from windlass.messages.commands import GrantTask
 from windlass.messages.events import TaskRedelivered
 from windlass.scheduler.firing import Firing
+from windlass.webhooks import policy, sender
+from windlass.webhooks.sender import Sender
 from windlass.worker.runner import Runner
 
 Patch = tuple[Any, str, Any]
@@ -167,6 +170,42 @@ def _projection_beside_the_transaction() -> list[Patch]:
     return [(Coordinator, "_commit", commit_less)]
 
 
+def _webhook_not_driven_again() -> list[Patch]:
+    async def free(self: Sender) -> None:
+        """What a dead instance held stays so."""
+
+    return [(Sender, "free", free)]
+
+
+def _webhook_tried_once() -> list[Patch]:
+    judge = policy.judge
+
+    def judge_at_once(answer: Any, attempt: int, attempts_max: int, chance: float) -> tuple[str, float]:
+        return judge(answer, attempts_max, attempts_max, chance)
+
+    return [(sender, "judge", judge_at_once)]
+
+
+def _webhook_discharged_unheard() -> list[Patch]:
+    def judge(answer: Any, attempt: int, attempts_max: int, chance: float) -> tuple[str, float]:
+        return "DELIVERED", 0.0
+
+    return [(sender, "judge", judge)]
+
+
+def _webhook_again_by_another_name() -> list[Patch]:
+    begin = Sender._begin
+
+    def begin_renamed(self: Sender, delivery: Any) -> None:
+        begin(self, replace(delivery, id=f"{delivery.attempts:x}{delivery.id[1:]}") if delivery.attempts else delivery)
+
+    return [(Sender, "_begin", begin_renamed)]
+
+
+def _webhooks_one_at_a_time() -> list[Patch]:
+    return [(sender, "CALLS_MAX", 1)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "no-fence-check": _no_fence_check,
     "attempt-not-bumped": _attempt_not_bumped,
@@ -182,6 +221,11 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "runs-before-the-grant": _runs_before_the_grant,
     "worker-never-gives-up": _worker_never_gives_up,
     "projection-beside-the-transaction": _projection_beside_the_transaction,
+    "webhook-not-driven-again": _webhook_not_driven_again,
+    "webhook-tried-once": _webhook_tried_once,
+    "webhook-discharged-unheard": _webhook_discharged_unheard,
+    "webhook-again-by-another-name": _webhook_again_by_another_name,
+    "webhooks-one-at-a-time": _webhooks_one_at_a_time,
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.simulation.faults import CALM
+from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
 from windlass.ids import JobId
 from windlass.messages.jobs import Job, Retry, Task
@@ -94,6 +95,9 @@ class User:
             self.shape = Shape(Job(name=f"job-{number}", tasks=(Task(name="endless", run=run),)), ())
             self._cancels_s = chance.uniform(0, 8)
             self.key = f"key-{number}"  # it has to know its job, or nobody ever ends it
+        if chance.random() < 0.4:
+            hooked = msgspec.structs.replace(self.shape.definition, webhooks=draw_hooks(chance))
+            self.shape = msgspec.structs.replace(self.shape, definition=hooked)
         self.job: JobId | None = None
         self.cancelled = False
 

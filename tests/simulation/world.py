@@ -18,8 +18,10 @@ import structlog
 from prometheus_client import REGISTRY
 
 from tests.simulation.checks import Checks
-from tests.simulation.faults import LASTS_S, UNITS, Fault, FaultyWire, Plan, draw
+from tests.simulation.faults import CALM, LASTS_S, UNITS, Fault, FaultyWire, Plan, draw
 from tests.simulation.loop import Loop, Process, SimulatedClock
+from tests.simulation.receivers import Receivers
+from tests.simulation.telling import ATTEMPTS, Telling
 from tests.simulation.users import DEAF, DELAY, DELAY_S, Gateway, Person, User
 from tests.support.memory.broker import Broker
 from tests.support.memory.client import Link, MemoryClient
@@ -42,6 +44,9 @@ from windlass.ids import JobId, WorkerId
 from windlass.scheduler import main as scheduler
 from windlass.settings import PROFILES, Node
 from windlass.subjects import Subjects
+from windlass.webhooks import main as webhooks
+from windlass.webhooks import sender
+from windlass.webhooks.settings import Settings as WebhookSettings
 from windlass.worker import main as worker
 from windlass.worker.settings import Settings as WorkerSettings
 
@@ -72,7 +77,7 @@ COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 }  # fmt: skip
 SOMETIMES = (
     "stale fence", "duplicate dropped", "version conflict", "lease expiry", "re-drive", "unknown commit", "refused claim",
-    "amnesia", "quarantine", "costly template", "timer",
+    "amnesia", "quarantine", "costly template", "timer", "webhook again", "webhook exhausted",
 )  # fmt: skip
 """What must have happened in a campaign, or it has shown nothing."""
 
@@ -156,7 +161,10 @@ class World:
         self.happened: Counter[str] = Counter()
         self.graves: list[Process] = []
         self.shards, self.subjects = SHARDS, Subjects()
-        self.checks = Checks(self.fail)
+        self.telling = Telling(self.fail, self.loop.time, lambda: self.database.deliveries)
+        self.telling.is_calm = self.plan == CALM
+        self.checks = Checks(self.fail, self.telling)
+        self.receivers = Receivers(self)
         self.wire = FaultyWire(self.plan, Random(f"{seed}/wire"))
         self.broker = Broker(self.wire, self._heard, self.loop)
         self.database = Database(SHARDS, self.wire, self._committed, self.loop)
@@ -168,6 +176,7 @@ class World:
             "coordinator": self._coordinator,
             "worker": self._worker,
             "scheduler": self._scheduler,
+            "webhooks": self._webhooks,
         }
         self.units = {name: Unit(self, name, serves[name.partition("-")[0]]) for name in UNITS}
         self.users = [User(self, number) for number in range(self.chance.randrange(2, 6))]
@@ -176,6 +185,11 @@ class World:
         self._looked_at = 0.0
         self._submitted: dict[str, float] = {}
         self._healed_at: float | None = None
+
+    @property
+    def is_healed(self) -> bool:
+        """Whether all faults are over."""
+        return self.wire.healed
 
     # -- telling ----------------------------------------------------------------------------------------------------
 
@@ -258,6 +272,7 @@ class World:
             self._bury()
         for name, count in _counted().items():
             self.happened[name] += int(count - before[name])
+        self.happened.update(self.telling.happened)
         self.happened["duplicate dropped"] += self.broker.refused
         self.happened["version conflict"] += self.database.conflicts
         self.happened["unknown commit"] += self.database.unknown
@@ -423,6 +438,26 @@ class World:
                 clock=unit.clock,
                 boot=unit.name,
                 health=service.Health("scheduler", unit.name, unit.clock),
+                stop=stop,
+            )
+
+    async def _webhooks(self, unit: Unit) -> None:
+        stop = asyncio.Event()
+        reading = MemoryConnection(self.database, IDLE_S, unit.route)
+        sending = MemoryConnection(self.database, sender.IDLE_S, unit.route)
+        shards = await service.first(lambda: reading.run(eventlog.shard_count), stop)
+        settings = WebhookSettings(node=self._node(unit), postgres="memory", allow_private=True, keys=[], attempts_max=ATTEMPTS)
+        async with self.connect("webhooks", unit.link) as bus:
+            await webhooks.tell(
+                unit.id,
+                settings,
+                shards,
+                reading=reading,
+                sending=sending,
+                post=self.receivers.post,
+                bus=bus,
+                clock=unit.clock,
+                health=service.Health("webhooks", unit.name, unit.clock),
                 stop=stop,
             )
 
