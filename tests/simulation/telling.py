@@ -119,21 +119,19 @@ class Telling:
     def unquiet(self) -> str | None:
         """What is still owed, if anything."""
         rows = self._rows()
-        waiting = next((row for row in rows.owed.values() if row.state == "WAITING"), None) or next(
-            iter(rows.lanes.values()), None
-        )
+        if len(rows.owed) < len(self._promised):
+            return f"G13: {len(self._promised)} calls were promised, and {len(rows.owed)} are owed"
+        waiting = next((row for row in rows.owed.values() if row.state == "WAITING"), None) or next(iter(rows.lanes.values()), None)
         return f"G13: {waiting} waits" if waiting is not None else None
 
     def finished(self) -> None:
         """All is quiet: everything that was promised was done, and nothing else."""
         rows = {(row.job, row.version, row.hook): row for row in self._rows().owed.values()}
-        for missing in sorted(self._promised.keys() - rows.keys()):
-            self._fail(f"G13: nobody owes {missing}: {self._promised[missing]}")
-        for key, row in rows.items():
-            if key not in self._promised:
-                self._fail(f"G13: {row} was never promised")
-            else:
-                self._agrees(self._promised[key], row)
+        for key in sorted(self._promised.keys() ^ rows.keys()):
+            self._fail(f"G13: {key} is promised as {self._promised.get(key)} and owed as {rows.get(key)}")
+        for key, promised in self._promised.items():
+            if key in rows:
+                self._agrees(promised, rows[key])
 
     def _agrees(self, promised: Promised, row: Owed) -> None:
         variable = msgspec.json.decode(row.headers).get("x-a", "")
