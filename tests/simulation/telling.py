@@ -121,7 +121,9 @@ class Telling:
         rows = self._rows()
         if len(rows.owed) < len(self._promised):
             return f"G13: {len(self._promised)} calls were promised, and {len(rows.owed)} are owed"
-        waiting = next((row for row in rows.owed.values() if row.state == "WAITING"), None) or next(iter(rows.lanes.values()), None)
+        waiting = next((row for row in rows.owed.values() if row.state == "WAITING"), None) or next(
+            iter(rows.lanes.values()), None
+        )
         return f"G13: {waiting} waits" if waiting is not None else None
 
     def finished(self) -> None:

@@ -446,7 +446,9 @@ class World:
         reading = MemoryConnection(self.database, IDLE_S, unit.route)
         sending = MemoryConnection(self.database, sender.IDLE_S, unit.route)
         shards = await service.first(lambda: reading.run(eventlog.shard_count), stop)
-        settings = WebhookSettings(node=self._node(unit), postgres="memory", allow_private=True, keys=[], attempts_max=ATTEMPTS)
+        settings = WebhookSettings(
+            node=self._node(unit), postgres="memory", allow_private=True, signing_keys=[], attempts_max=ATTEMPTS
+        )
         async with self.connect("webhooks", unit.link) as bus:
             await webhooks.tell(
                 unit.id,
