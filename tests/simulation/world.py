@@ -447,7 +447,12 @@ class World:
         sending = MemoryConnection(self.database, sender.IDLE_S, unit.route)
         shards = await service.first(lambda: reading.run(eventlog.shard_count), stop)
         settings = WebhookSettings(
-            node=self._node(unit), postgres="memory", allow_private=True, signing_keys=[], attempts_max=ATTEMPTS
+            node=self._node(unit),
+            postgres="memory",
+            allow_private=True,
+            signing_keys=[],
+            attempts_max=ATTEMPTS,
+            retention_s=86400,
         )
         async with self.connect("webhooks", unit.link) as bus:
             await webhooks.tell(

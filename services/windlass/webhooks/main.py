@@ -86,9 +86,7 @@ async def tell(
 ) -> None:
     """Follow the log and send what is owed until `stop`: `reading` is the session that follows, `sending` holds the lanes."""
     node = settings.node
-    sends = Sender(
-        store=sending, post=post, clock=clock, attempts_max=settings.attempts_max, retention_s=settings.retention_s
-    )
+    sends = Sender(store=sending, post=post, clock=clock, attempts_max=settings.attempts_max, retention_s=settings.retention_s)
     follower = Follower(
         cursors="webhook_cursors",
         wanted="hooked",
