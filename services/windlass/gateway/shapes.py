@@ -1,13 +1,33 @@
 """What the API answers with, and how it is made from rows: Tork's shapes, absent keys where there is nothing to say."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from windlass import ids
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.eventlog.summaries import JobSummary, User, job_summary
-from windlass.messages.jobs import Defaults, Job, Retry, Task, Webhook
+from windlass.messages.jobs import (
+    AutoDelete,
+    AuxTask,
+    Defaults,
+    Each,
+    Job,
+    Limits,
+    Mount,
+    Parallel,
+    Permission,
+    Registry,
+    Retry,
+    SidecarTask,
+    SubJob,
+    Task,
+    Webhook,
+)
+
+REDACTED = "[REDACTED]"
 
 
 class RetryView(Retry, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -31,21 +51,38 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     completed_at: datetime | None = None
     failed_at: datetime | None = None
     cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
     run: str = ""
     image: str = ""
+    registry: Registry | None = None
     env: dict[str, str] = {}
+    files: dict[str, str] = {}
     queue: str = ""
     redelivered: int = 0
     error: str = ""
+    pre: tuple[AuxTask, ...] = ()
+    post: tuple[AuxTask, ...] = ()
+    sidecars: tuple[SidecarTask, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    networks: tuple[str, ...] = ()
     node_id: str = ""
     retry: RetryView | None = None
+    limits: Limits | None = None
     timeout: str = ""
     result: str = ""
     var: str = ""
     if_: str = msgspec.field(name="if", default="")
+    parallel: Parallel | None = None
+    each: Each | None = None
+    subjob: SubJob | None = None
+    gpus: str = ""
     tags: tuple[str, ...] = ()
+    workdir: str = ""
     priority: int = 0
     progress: float | None = None
+    on_error: str = ""
+    delay: str = ""
+    run_at: str = ""
 
 
 class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -81,6 +118,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     progress: float | None = None
     defaults: Defaults | None = None
     webhooks: tuple[Webhook, ...] = ()
+    permissions: tuple[Permission, ...] = ()
+    auto_delete: AutoDelete | None = None
     delay: str = ""
     run_at: str = ""
 
@@ -192,7 +231,7 @@ def job_view(whole: WholeJob) -> JobView:
         started_at=row.started_at,
         completed_at=row.completed_at,
         failed_at=row.failed_at,
-        tasks=job.tasks,
+        tasks=tuple(map(redacted, job.tasks)),
         execution=[task_view(task) for task in whole.tasks],
         position=row.position,
         inputs=job.inputs,
@@ -204,6 +243,8 @@ def job_view(whole: WholeJob) -> JobView:
         progress=row.progress or None,
         defaults=job.defaults,
         webhooks=job.webhooks,
+        permissions=job.permissions,
+        auto_delete=job.auto_delete,
         delay=job.delay,
         run_at=job.run_at,
     )
@@ -211,36 +252,51 @@ def job_view(whole: WholeJob) -> JobView:
 
 def task_view(row: TaskRow) -> TaskView:
     """A task row, its templates replaced by their values."""
-    task = _tasks.decode(row.definition)
+    task = redacted(_tasks.decode(row.definition))
+    defined = asdict(task)
+    defined["queue"] = row.queue or task.queue
+    defined["retry"] = None if task.retry is None else RetryView(**asdict(task.retry), attempts=row.retries)
     return TaskView(
         id=row.id,
         job_id=row.job,
         position=row.position,
-        name=task.name,
-        description=task.description,
         state=row.state,
         created_at=row.created_at,
         scheduled_at=row.scheduled_at,
         started_at=row.started_at,
         completed_at=row.completed_at,
         failed_at=row.failed_at,
-        cmd=task.cmd,
-        run=task.run,
-        image=task.image,
-        env=task.env,
-        queue=row.queue or task.queue,
         redelivered=row.redelivered,
         error=row.error,
         node_id=row.worker,
-        retry=None if task.retry is None else RetryView(**msgspec.structs.asdict(task.retry), attempts=row.retries),
-        timeout=task.timeout,
         result=row.result,
-        var=task.var,
-        if_=task.if_,
-        tags=task.tags,
-        priority=task.priority,
         progress=row.progress or None,
+        **defined,
     )
+
+
+def redacted(task: Task) -> Task:
+    """A task whose passwords for registries are not shown, nor those of tasks in it and beside it."""
+    changes: dict[str, Any] = {}
+    if task.registry is not None:
+        changes["registry"] = _registry(task.registry)
+    for field in ("pre", "post", "sidecars"):
+        if any(other.registry for other in getattr(task, field)):
+            changes[field] = tuple(_beside(other) for other in getattr(task, field))
+    for field in ("parallel", "subjob"):
+        if (inner := getattr(task, field)) is not None:
+            changes[field] = replace(inner, tasks=tuple(map(redacted, inner.tasks)))
+    if task.each is not None:
+        changes["each"] = replace(task.each, task=redacted(task.each.task))
+    return replace(task, **changes) if changes else task
+
+
+def _beside(task: AuxTask | SidecarTask) -> AuxTask | SidecarTask:
+    return task if task.registry is None else replace(task, registry=_registry(task.registry))
+
+
+def _registry(registry: Registry) -> Registry:
+    return replace(registry, password=REDACTED) if registry.password else registry
 
 
 def log_part(row: LogRow) -> LogPart:

@@ -7,7 +7,21 @@ import msgspec
 from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.gateway.replies import render
 from windlass.gateway.shapes import job_view, log_part, node_view, summary, task_view
-from windlass.messages.jobs import Job, Retry, Task
+from windlass.messages.jobs import (
+    AutoDelete,
+    AuxTask,
+    Each,
+    Job,
+    Limits,
+    Mount,
+    Parallel,
+    Permission,
+    Registry,
+    Retry,
+    SidecarTask,
+    SubJob,
+    Task,
+)
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 
@@ -93,6 +107,48 @@ def test_a_job_without_rows_still_has_its_lists_and_its_context() -> None:
 def test_a_task_shows_its_retries_and_its_node() -> None:
     found = shown(task_view(task_row(Task(name="t", retry=Retry(limit=3)), retries=2, worker="w", redelivered=1)))
     assert (found["retry"], found["nodeId"], found["redelivered"]) == ({"limit": 3, "attempts": 2}, "w", 1)
+
+
+def test_a_task_shows_all_that_its_definition_says() -> None:
+    definition = Task(
+        name="t",
+        entrypoint=("sh",),
+        files={"a": "b"},
+        mounts=(Mount(type="volume", target="/a"),),
+        networks=("n",),
+        post=(AuxTask(name="p", always=True),),
+        limits=Limits(cpus="1"),
+        gpus="all",
+        workdir="/w",
+        on_error="ignore",
+        delay="1s",
+        each=Each(list="[1]", task=Task(name="i")),
+    )
+    found = shown(task_view(task_row(definition)))
+    said = msgspec.json.decode(msgspec.json.encode(definition))
+    assert {name: found[name] for name in said} == said
+
+
+def test_a_job_shows_who_may_see_it_and_when_it_goes() -> None:
+    definition = Job(name="j", tasks=(Task(name="t"),), permissions=(Permission(role="r"),), auto_delete=AutoDelete(after="1h"))
+    found = shown(job_view(WholeJob(job_row(definition), [], {})))
+    assert (found["permissions"], found["autoDelete"]) == ([{"role": "r"}], {"after": "1h"})
+
+
+def test_passwords_for_registries_are_not_shown_wherever_they_are() -> None:
+    login = Registry(username="u", password="p4ssw0rd")
+    inner = Task(name="i", registry=login, pre=(AuxTask(name="a", registry=login), AuxTask(name="b")))
+    for task in (
+        inner,
+        Task(name="t", sidecars=(SidecarTask(name="s", registry=login),), post=(AuxTask(name="a", registry=login),)),
+        Task(name="t", parallel=Parallel(tasks=(inner,))),
+        Task(name="t", each=Each(list="[1]", task=inner)),
+        Task(name="t", subjob=SubJob(name="s", tasks=(Task(name="u", parallel=Parallel(tasks=(inner,))),))),
+    ):
+        for view in (job_view(WholeJob(job_row(Job(name="j", tasks=(task,))), [], {})), task_view(task_row(task))):
+            text = render(view).decode()
+            assert "p4ssw0rd" not in text
+            assert '"registry":{"username":"u","password":"[REDACTED]"}' in text
 
 
 def test_parts_of_output_have_ids_of_their_own() -> None:
