@@ -53,7 +53,7 @@ tasks:
     entrypoint: [sh, -c]
     env: {A: 1}
     files: {a/b.txt: "x"}
-    workdir: /work
+    workdir: /there
     queue: q
     priority: 9
     var: x
@@ -123,7 +123,7 @@ JOB = Job(
             entrypoint=("sh", "-c"),
             env={"A": "1"},
             files={"a/b.txt": "x"},
-            workdir="/work",
+            workdir="/there",
             queue="q",
             priority=9,
             var="x",
