@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.runtimes import IMAGE, Recorder, a_docker, a_name, a_task, an_engine, containers, need_engine, run
 from windlass.errors import Misconfigured
+from windlass.messages.jobs import AuxTask, Limits
 from windlass.worker.auto import RuntimeSettings, make_runtime, usual_host
 from windlass.worker.docker import exchange
+from windlass.worker.docker.containers import Amounts
 from windlass.worker.docker.engine import Engine
 from windlass.worker.docker.runtime import Docker, DockerSettings
 from windlass.worker.runtime import Failed, Stopped, Succeeded
@@ -63,6 +66,76 @@ async def test_image_keeps_its_directory_and_variables(docker: Docker) -> None:
 async def test_user_of_the_image_may_write_the_result(docker: Docker) -> None:
     task = a_task('echo 50 > $TORK_PROGRESS; id -u > "$TORK_OUTPUT"', "windlass/test-nonroot")
     assert await run(docker, task) == Succeeded("1000\n")
+
+
+async def test_entrypoint_gets_the_script_or_the_command(docker: Docker) -> None:
+    assert await said(docker, "echo script", entrypoint=("sh", "-x")) == "script\n"
+    assert await said(docker, "echo script", entrypoint=("cat",)) == "echo script"
+    image = "windlass/test-entrypoint"
+    assert await said(docker, image=image, entrypoint=("echo", "mine"), cmd=("a", "b c")) == "mine a b c\n"
+    assert await said(docker, image=image, entrypoint=("echo", "mine")) == "mine\n"
+
+
+async def test_workdir(docker: Docker) -> None:
+    assert await said(docker, "pwd", workdir="/made/up") == "/made/up\n"
+    assert await said(docker, "pwd", files={"a": ""}) == "/tork/workdir\n"
+
+
+@pytest.mark.parametrize("how", ["bind", "archive"])
+async def test_files_in_a_workdir(tmp_path: Path, how: str) -> None:
+    with a_docker(temp_dir=str(tmp_path), exchange=how) as docker:
+        script = "pwd; cat a d/b; ls -l d/b | cut -c1-10; echo x > d/c && echo written"
+        assert await said(docker, script, workdir="/app", files={"a": "A", "d/b": "B\n"}) == "/app\nAB\n-r--r--r--\nwritten\n"
+        assert await said(docker, "cat f; ls /srv", "windlass/test-config", workdir="/srv", files={"f": "F\n"}) == "F\nf\n"
+
+
+async def test_files_of_a_user_that_is_not_root(docker: Docker) -> None:
+    script = "cat d/a; echo x > d/b && echo y > c && id -u"
+    assert await said(docker, script, "windlass/test-nonroot", files={"d/a": "A\n"}) == "A\n1000\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"workdir": "/tork", "files": {"stdout": ""}}, "files: stdout in /tork"),
+        ({"workdir": "/tork/../", "files": {"tork/entrypoint": ""}}, "files: tork/entrypoint"),
+        ({"workdir": "app"}, "workdir 'app'"),
+        ({"limits": Limits(cpus="lots")}, "limits: 'lots'"),
+        ({"pre": (AuxTask(name="p", run="true"),)}, "pre task p: the docker runtime needs an image"),
+        ({"cmd": ("a",)}, "run and cmd"),
+    ],
+)
+async def test_what_cannot_be_run_is_refused_by_name(docker: Docker, more: dict[str, Any], field: str) -> None:
+    outcome = await run(docker, a_task("true", IMAGE, **more))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith(f"task t: {field}")
+
+
+async def test_limits_of_the_task_and_of_the_worker(docker: Docker, engine: Engine, tmp_path: Path) -> None:
+    async def amounts(docker: Docker, limits: Limits | None) -> tuple[int, int, int]:
+        """What the engine was told."""
+        sink, stop = Recorder(), asyncio.Event()
+        task = a_task("echo ready; sleep 60", IMAGE, limits=limits)
+        running = asyncio.ensure_future(docker.run(task, "w", sink, stop))
+        await sink.until(lambda: "ready" in sink.text(), "the program")
+        (container,) = containers(engine, docker.labels.worker, f"windlass.task={task.task}")
+        host = engine.json("GET", f"/containers/{container}/json")["HostConfig"]
+        stop.set()
+        await running
+        return host["NanoCpus"], host["Memory"], host["MemorySwap"]
+
+    assert await amounts(docker, None) == (0, 0, 0)
+    assert await amounts(docker, Limits(cpus="1/2", memory="16MiB")) == (500_000_000, 16 * 2**20, 16 * 2**20)
+    with a_docker(temp_dir=str(tmp_path), limits=Amounts(10**9, 2**25)) as limited:
+        assert await amounts(limited, None) == (10**9, 2**25, 2**25)
+        assert await amounts(limited, Limits(cpus=".5")) == (500_000_000, 2**25, 2**25)
+
+
+async def test_out_of_memory_is_said_with_the_limit(docker: Docker) -> None:
+    outcome = await run(docker, a_task("head -c 200000000 /dev/zero | tail", IMAGE, limits=Limits(memory="16m")))
+    assert isinstance(outcome, Failed)
+    assert "out of memory (limit 16777216 bytes)" in outcome.error
+    assert outcome.exit_code
 
 
 async def test_bad_name_of_an_image(docker: Docker) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.contract.runtimes import Recorder, a_name, a_task, run
 from tests.support.memory.runtime import MemoryRuntime
-from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded
+from windlass.messages.jobs import AuxTask
+from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, TimedOut
 from windlass.worker.shell import Shell, ShellSettings
 
 
@@ -91,3 +92,15 @@ async def test_several_at_once(runtime: Runtime) -> None:
 async def test_it_is_healthy_and_refuses_nothing_it_can_run(runtime: Runtime) -> None:
     assert await runtime.healthy()
     assert runtime.refusal(a_task("true")) is None
+
+
+async def test_programs_before_and_after_and_their_time(runtime: Runtime) -> None:
+    sink = Recorder()
+    before, after = AuxTask(name="b", run="echo before"), AuxTask(name="a", run="echo after")
+    task = a_task("echo main; printf x > $TORK_OUTPUT", pre=(before,), post=(after,))
+    assert await run(runtime, task, sink) == Succeeded("x")
+    assert sink.text("out") == "before\nmain\nafter\n"
+    late = a_task("sleep 60", timeout="50ms", post=(after, AuxTask(name="c", run="echo clean", always=True)))
+    assert await run(runtime, late, sink) == TimedOut("context deadline exceeded")
+    assert sink.text("out") == "before\nmain\nafter\nclean\n"
+    assert await run(runtime, a_task("true", pre=(AuxTask(name="b", run="exit 3"),))) == Failed("pre task b: exit code 3", 3)

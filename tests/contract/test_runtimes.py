@@ -4,13 +4,15 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from tests.contract.runtimes import IMAGE, Recorder, a_docker, a_name, a_task, an_engine, containers, resident_bytes, run
 from windlass.messages.commands import RunTask
+from windlass.messages.jobs import AuxTask
 from windlass.worker.docker.runtime import Docker
-from windlass.worker.runtime import OUTPUT_MAX, Failed, Runtime, Stopped, Succeeded
+from windlass.worker.runtime import OUTPUT_MAX, Failed, Runtime, Stopped, Succeeded, TimedOut
 from windlass.worker.shell import Shell, ShellSettings
 
 
@@ -253,3 +255,102 @@ async def test_missing_interpreter_fails_the_task(place: Place) -> None:
 
 async def test_it_is_healthy(place: Place) -> None:
     assert await place.runtime.healthy()
+
+
+# -- files, and what runs before and after --------------------------------------------------------------------------
+
+
+async def test_files_are_where_the_program_begins(place: Place) -> None:
+    sink = Recorder()
+    task = place.task("cat a.txt conf/deep/b.ini; ls -l a.txt", files={"a.txt": "A\n", "conf/deep/b.ini": "B\n"})
+    assert await run(place.runtime, task, sink) == Succeeded("")
+    assert sink.text("out").startswith("A\nB\n-r--r--r--")
+
+
+async def test_a_program_may_write_beside_its_files(place: Place) -> None:
+    assert await run(place.runtime, place.task("cp d/a d/b && cat d/b > $TORK_OUTPUT", files={"d/a": "x"})) == Succeeded("x")
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/../../b", "a//b", ".", ""])
+async def test_a_file_that_would_be_elsewhere_is_refused(place: Place, name: str) -> None:
+    outcome = await run(place.runtime, place.task("true", files={name: "x"}))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith("task t: files: ")
+
+
+def beside(place: Place, name: str, script: str, **more: Any) -> AuxTask:
+    return AuxTask(name=name, run=script, image=place.image, **more)
+
+
+async def test_what_runs_before_and_after_is_told_in_order_and_has_no_result(place: Place) -> None:
+    sink = Recorder()
+    say = "echo $NAME; echo no > $TORK_OUTPUT"
+    task = place.task(
+        "echo main; printf yes > $TORK_OUTPUT",
+        pre=(beside(place, "one", say, env={"NAME": "one"}), beside(place, "two", say, env={"NAME": "two"})),
+        post=(beside(place, "last", "cat f", files={"f": "last"}),),
+    )
+    assert await run(place.runtime, task, sink) == Succeeded("yes")
+    assert sink.text("out") == "one\ntwo\nmain\nlast"
+
+
+async def test_a_failure_before_the_task_is_its_end(place: Place) -> None:
+    sink = Recorder()
+    pre = beside(place, "fetch", "echo gone; exit 3")
+    task = place.task("echo main", pre=(pre,), post=(beside(place, "after", "echo after"),))
+    assert await run(place.runtime, task, sink) == Failed("pre task fetch: exit code 3: gone", 3)
+    assert sink.text("out") == "gone\n"
+
+
+async def test_a_failure_after_the_task_is_its_failure(place: Place) -> None:
+    task = place.task("printf yes > $TORK_OUTPUT", post=(beside(place, "push", "exit 4"),))
+    assert await run(place.runtime, task) == Failed("post task push: exit code 4", 4)
+
+
+async def test_after_a_failure_runs_only_what_always_does_and_hides_nothing(place: Place) -> None:
+    sink = Recorder()
+    task = place.task(
+        "exit 5",
+        post=(
+            beside(place, "push", "echo push"),
+            beside(place, "clean", "echo clean; exit 6", always=True),
+            beside(place, "tell", "echo tell", always=True),
+        ),
+    )
+    assert await run(place.runtime, task, sink) == Failed("exit code 5", 5)
+    assert sink.text("out") == "clean\ntell\n"
+
+
+async def test_the_timeout_holds_and_what_always_runs_still_does(place: Place) -> None:
+    sink = Recorder()
+    post = beside(place, "clean", "echo clean", always=True)
+    task = place.task("sleep 60", timeout="300ms", post=(beside(place, "push", "echo push"), post))
+    assert await run(place.runtime, task, sink) == TimedOut("context deadline exceeded")
+    assert sink.text("out") == "clean\n"
+    assert place.are_dead(task, [])
+
+
+async def test_a_program_beside_the_task_has_a_timeout_of_its_own(place: Place) -> None:
+    sink = Recorder()
+    task = place.task("echo main", pre=(beside(place, "slow", "sleep 60", timeout="300ms"),))
+    assert await run(place.runtime, task, sink) == TimedOut("pre task slow: context deadline exceeded")
+    task = place.task("exit 5", post=(beside(place, "slow", "sleep 60", timeout="300ms", always=True),))
+    assert await run(place.runtime, task, sink) == Failed("exit code 5", 5)
+    assert sink.text("out") == ""
+
+
+async def test_a_stop_is_the_end_of_what_always_runs_too(place: Place) -> None:
+    sink, stop = Recorder(), asyncio.Event()
+    task = place.task("echo ready; sleep 60", timeout="10m", post=(beside(place, "clean", "echo clean", always=True),))
+    running = asyncio.ensure_future(place.runtime.run(task, "w", sink, stop))
+    await sink.until(lambda: "ready" in sink.text(), "the program")
+    stop.set()
+    assert await running == Stopped()
+    assert sink.text("out") == "ready\n"
+
+
+@pytest.mark.parametrize("timeout", ["soon", "5"])
+async def test_a_timeout_that_is_none_fails_the_task(place: Place, timeout: str) -> None:
+    outcome = await run(place.runtime, place.task("echo ran", timeout=timeout))
+    assert isinstance(outcome, Failed)
+    assert "invalid timeout duration: " in outcome.error

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.runtimes import WAIT_S, Recorder, a_name, a_task, run
 from windlass.errors import Misconfigured
+from windlass.messages.jobs import AuxTask, Limits, Mount, Registry, SidecarTask
 from windlass.worker.auto import RuntimeSettings, make_runtime
 from windlass.worker.runtime import Failed, Succeeded
 from windlass.worker.shell import Shell, ShellSettings
@@ -243,3 +245,30 @@ async def test_what_is_left_even_so_ends_at_the_next_start(tmp_path: Path) -> No
     assert not any(map(is_alive, pids))
     assert os.listdir(shell._folder) == []
     await shell.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"image": "busybox"}, "image"),
+        ({"cmd": ("a",)}, "cmd"),
+        ({"entrypoint": ("a",)}, "entrypoint"),
+        ({"limits": Limits(cpus="1")}, "limits"),
+        ({"mounts": (Mount(type="volume", target="/data"),)}, "mounts"),
+        ({"networks": ("net",)}, "networks"),
+        ({"registry": Registry(username="me")}, "registry"),
+        ({"sidecars": (SidecarTask(name="db", run="true"),)}, "sidecars"),
+        ({"pre": (AuxTask(name="p", run="true", image="busybox"),)}, "pre task p: image"),
+        ({"files": {"stdout": ""}}, "files"),
+    ],
+)
+async def test_what_needs_a_container_is_refused_by_name(shell: Shell, more: dict[str, Any], field: str) -> None:
+    outcome = await run(shell, a_task("echo ran", **more))
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith(f"task t: {field}")
+
+
+async def test_workdir_and_gpus_mean_nothing_here(shell: Shell) -> None:
+    sink = Recorder()
+    assert await run(shell, a_task('test "$PWD" = "$WORKDIR" && echo here', workdir="/tmp", gpus="all"), sink) == Succeeded("")
+    assert sink.text("out") == "here\n"

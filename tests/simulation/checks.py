@@ -8,7 +8,7 @@ import msgspec
 
 from tests.simulation.telling import Telling
 from tests.support.memory.database import Database
-from tests.support.memory.runtime import Program
+from tests.support.memory.runtime import Running
 from windlass.eventlog.log import Batch
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
 from windlass.eventlog.state import JobWork, evolve
@@ -47,7 +47,7 @@ class Checks:
         self._attempts: dict[tuple[JobId, str], int] = {}
         self._started: dict[tuple[str, int], str] = {}
         self._ran: set[tuple[str, int]] = set()
-        self.running: dict[tuple[str, int], Program] = {}
+        self.running: dict[tuple[str, int], Running] = {}
         """What runs now."""
 
     # -- after each commit ------------------------------------------------------------------------------------------
@@ -132,24 +132,24 @@ class Checks:
 
     # -- running ----------------------------------------------------------------------------------------------------
 
-    def began(self, program: Program) -> None:
+    def began(self, running: Running) -> None:
         """A worker runs an attempt."""
-        fence = (program.task.task, program.task.attempt)
+        fence = (running.task.task, running.task.attempt)
         if fence in self._ran:
             self._fail(f"G5: attempt {fence[1]} of task {fence[0]} runs twice")
-        if self._started.get(fence) != program.worker:
-            self._fail(f"G5: {program.worker} runs attempt {fence[1]} of task {fence[0]}, granted to {self._started.get(fence)}")
+        if self._started.get(fence) != running.worker:
+            self._fail(f"G5: {running.worker} runs attempt {fence[1]} of task {fence[0]}, granted to {self._started.get(fence)}")
         self._ran.add(fence)
-        self.running[fence] = program
+        self.running[fence] = running
 
-    def ended(self, program: Program) -> None:
+    def ended(self, running: Running) -> None:
         """It is over, whatever came of it."""
-        self.running.pop((program.task.task, program.task.attempt), None)
+        self.running.pop((running.task.task, running.task.attempt), None)
 
     def all_ended(self, worker: str) -> None:
         """A worker died, and all that it ran with it."""
-        for program in [program for program in self.running.values() if program.worker == worker]:
-            self.ended(program)
+        for running in [running for running in self.running.values() if running.worker == worker]:
+            self.ended(running)
 
     # -- at the end -------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ from windlass.webhooks import main as webhooks
 from windlass.webhooks import sender
 from windlass.webhooks.settings import Settings as WebhookSettings
 from windlass.worker import main as worker
+from windlass.worker.docker.containers import Amounts
 from windlass.worker.settings import Settings as WorkerSettings
 
 SHARDS = 2
@@ -471,7 +472,7 @@ class World:
     async def _worker(self, unit: Unit) -> None:
         settings = WorkerSettings(
             node=self._node(unit), name=unit.name, user="", runtime="memory", queues={"default": SLOTS}, spool=Path("memory"),
-            docker_host="", control_groups=False,
+            docker_host="", control_groups=False, limits=Amounts(), timeout="",
         )  # fmt: skip
         async with self.connect("worker", unit.link) as bus:
             await worker.work(

@@ -9,6 +9,7 @@ from windlass.errors import Misconfigured
 from windlass.ids import NODE
 from windlass.log import get
 from windlass.messages.commands import RunTask
+from windlass.worker.docker.containers import Amounts
 from windlass.worker.docker.engine import answers
 from windlass.worker.docker.runtime import Docker, DockerSettings
 from windlass.worker.runtime import Failed, Outcome, Runtime, Sink
@@ -45,6 +46,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     docker_sandbox: str = "auto"
     docker_hardening: str = "standard"
     docker_log_driver: str = "none"
+    docker_limits: Amounts = Amounts()
 
 
 class Auto:
@@ -157,5 +159,6 @@ def _docker(settings: RuntimeSettings, host: str) -> Docker:
             sandbox=settings.docker_sandbox,
             hardening=settings.docker_hardening,
             log_driver=settings.docker_log_driver,
+            limits=settings.docker_limits,
         )
     )

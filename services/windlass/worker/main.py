@@ -64,6 +64,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 concurrency=sum(settings.queues.values()),
                 docker_host=settings.docker_host,
                 shell_control_groups=settings.control_groups,
+                docker_limits=settings.limits,
             ),
         )
         await runtime.prepare()
@@ -97,7 +98,14 @@ async def work(
     times = settings.node.times
     async with asyncio.TaskGroup() as group:
         runner = Runner(
-            worker=worker, bus=bus, runtime=runtime, spool=spool, clock=clock, shards=shards, worked=health.progressed
+            worker=worker,
+            bus=bus,
+            runtime=runtime,
+            spool=spool,
+            clock=clock,
+            shards=shards,
+            worked=health.progressed,
+            timeout=settings.timeout,
         )
         pulse = service.Pulse(bus, worker, settings.name, "worker", RELEASE, clock)
         orders = Puller(bus, Names(bus.subjects).orders(worker), ORDERS, runner.order, wanted=256)

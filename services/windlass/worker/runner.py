@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from windlass import durations, metrics
 from windlass import log as logs
+from windlass import metrics
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream
 from windlass.bus.streams import MESSAGE_MAX, TASK_ACK_WAIT_S
@@ -34,7 +34,7 @@ from windlass.messages.commands import (
 from windlass.messages.envelope import encode, open_envelope, trace_of
 from windlass.messages.notices import LogPart, Running
 from windlass.worker.output import Output
-from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, Vanished
+from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, TimedOut, Vanished
 from windlass.worker.spool import Spool
 
 log = logs.get()
@@ -88,10 +88,19 @@ class Runner:
     """Runs tasks and answers for them."""
 
     def __init__(
-        self, *, worker: WorkerId, bus: Bus, runtime: Runtime, spool: Spool, clock: Clock, shards: int, worked: Callable[[], None]
+        self,
+        *,
+        worker: WorkerId,
+        bus: Bus,
+        runtime: Runtime,
+        spool: Spool,
+        clock: Clock,
+        shards: int,
+        worked: Callable[[], None],
+        timeout: str = "",
     ) -> None:
         self._worker, self._bus, self._runtime, self._spool = worker, bus, runtime, spool
-        self._clock, self._shards, self._worked = clock, shards, worked
+        self._clock, self._shards, self._worked, self._timeout = clock, shards, worked, timeout
         self._held: dict[Key, Attempt] = {}
         self._reporting: dict[Key, asyncio.Event] = {}
         self._done: OrderedDict[Key, None] = OrderedDict()
@@ -133,7 +142,7 @@ class Runner:
         try:
             try:
                 message = open_envelope(delivery.payload)
-                task = _traced(QUEUED.decode(message.type, message.data), message.trace)
+                task = _completed(QUEUED.decode(message.type, message.data), message.trace, self._timeout)
             except Invalid:
                 # Not ours to judge: the coordinator puts it in the quarantine.
                 await self._bus.tell(self._bus.subjects.report("error", 0, self._worker), delivery.payload)
@@ -198,13 +207,8 @@ class Runner:
         refusal = self._runtime.refusal(task)
         if refusal is not None:
             return FailTask(**fence, error=refusal)
-        try:
-            limit_s = durations.seconds(task.definition.timeout) if task.definition.timeout else None
-        except Invalid as error:
-            return FailTask(**fence, error=str(error))
         output = Output(task.job, task.task, task.attempt, self._send_part)
         output.on_progress = lambda value: self._progress(task, value)
-        timer = asyncio.get_running_loop().call_later(max(limit_s, 0), attempt.end, "timeout") if limit_s is not None else None
         started = self._clock.monotonic()
         try:
             outcome = await self._runtime.run(task, self._worker, output, attempt.stop)
@@ -212,8 +216,6 @@ class Runner:
             log.error("runtime_broke", task=task.task, error=repr(error), exc_info=True)
             outcome = Failed(f"the worker could not run it: {error!r}")
         finally:
-            if timer is not None:
-                timer.cancel()
             if (rest := await output.close()) is not None:
                 self._keep(rest)
         self._worked()
@@ -231,6 +233,8 @@ class Runner:
                 return CompleteTask(**fence, result=outcome.result)
             case Failed():
                 return FailTask(**fence, error=_shortened(outcome.error), exit_code=outcome.exit_code)
+            case TimedOut():
+                return FailTask(**fence, error=_shortened(outcome.error), reason="timeout")
             case Vanished():
                 return FailTask(**fence, error=_shortened(outcome.error), reason="lost")
             case Stopped():
@@ -388,12 +392,14 @@ def _name(what: RunTask | CompleteTask | FailTask) -> str:
     return f"{what.task}-{what.attempt}"
 
 
-def _traced(task: RunTask, trace: str | None) -> RunTask:
-    """The task with its trace where programs look for it, unless the job has one of its own."""
-    if trace is None or TRACE in task.definition.env:
-        return task
-    definition = msgspec.structs.replace(task.definition, env={**task.definition.env, TRACE: trace})
-    return msgspec.structs.replace(task, definition=definition)
+def _completed(task: RunTask, trace: str | None, timeout: str) -> RunTask:
+    """The task with its trace where programs look for it, and the worker's timeout, unless it has its own."""
+    definition = task.definition
+    if trace is not None and TRACE not in definition.env:
+        definition = msgspec.structs.replace(definition, env={**definition.env, TRACE: trace})
+    if timeout and not definition.timeout:
+        definition = msgspec.structs.replace(definition, timeout=timeout)
+    return task if definition is task.definition else msgspec.structs.replace(task, definition=definition)
 
 
 def _shortened(error: str) -> str:
@@ -404,7 +410,6 @@ def _shortened(error: str) -> str:
 
 
 _ENDINGS = {
-    "timeout": "context deadline exceeded",
     "stopped": "context canceled",
     "released": "the worker shut down",
     "lost": "the worker was cut off from the broker",

@@ -5,11 +5,16 @@ temporary file of that attempt is left that could still do work.
 """
 
 import asyncio
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
 
 from windlass.messages.commands import RunTask
+from windlass.messages.jobs import AuxTask, SidecarTask, Task
+
+Program = Task | AuxTask | SidecarTask
+"""What is run: the task itself, or what runs before, after or beside it."""
 
 OUTPUT_MAX = 1024 * 1024
 """Largest result of a task, in bytes of its output file."""
@@ -36,13 +41,19 @@ class Stopped(msgspec.Struct, frozen=True):
     """`stop` was set, and everything is dead."""
 
 
+class TimedOut(msgspec.Struct, frozen=True):
+    """Its time, or that of a program beside it, was over before it was; everything is dead."""
+
+    error: str
+
+
 class Vanished(msgspec.Struct, frozen=True):
     """The outcome cannot be known (the engine lost the container); the task is to run again."""
 
     error: str
 
 
-Outcome = Succeeded | Failed | Stopped | Vanished
+Outcome = Succeeded | Failed | Stopped | TimedOut | Vanished
 
 
 class Sink(Protocol):
@@ -55,6 +66,16 @@ class Sink(Protocol):
     def progress(self, value: float) -> None:
         """A changed value of the progress file, 0–100, finite."""
         ...
+
+
+class Aside:
+    """The sink of a program beside a task: what it says belongs to the task's output, how far it is does not count."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.output = sink.output
+
+    def progress(self, value: float) -> None:
+        """See `Sink`."""
 
 
 class Runtime(Protocol):
@@ -73,7 +94,7 @@ class Runtime(Protocol):
         ...
 
     async def run(self, task: RunTask, worker: str, sink: Sink, stop: asyncio.Event) -> Outcome:
-        """Run one attempt to its end. `stop` kills it: SIGTERM, then SIGKILL after `KILL_GRACE_S`.
+        """Run one attempt to its end, within its `timeout`. `stop` kills it: SIGTERM, then SIGKILL after `KILL_GRACE_S`.
 
         Returns whatever happened as a value; it raises only on defects of its own, after having cleaned up.
         """
@@ -86,6 +107,14 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Remove what is kept between tasks."""
         ...
+
+
+def places(task: Task) -> Iterator[tuple[str, Program]]:
+    """Every program of a task, each with what an error calls it; the task itself first."""
+    yield f"task {task.name}", task
+    for role, programs in (("pre", task.pre), ("post", task.post), ("sidecar", task.sidecars)):
+        for program in programs:
+            yield f"task {task.name}: {role} task {program.name}", program
 
 
 def environment(task: RunTask) -> dict[str, str]:

@@ -6,12 +6,15 @@ from tempfile import gettempdir
 
 import msgspec
 
+from windlass.durations import NotADuration, seconds
 from windlass.errors import Invalid, Misconfigured
 from windlass.ids import NODE, user_of
+from windlass.messages.jobs import Limits
 from windlass.secrets import keys
 from windlass.secrets.keys import Keys
 from windlass.settings import Node, lookup, node
 from windlass.subjects import check_queue
+from windlass.worker.docker.containers import Amounts
 
 DEFAULT_QUEUES = {"default": 1}
 
@@ -19,7 +22,8 @@ DEFAULT_QUEUES = {"default": 1}
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once.
 
-    `user` is the worker's own NATS user, which `windlass nats-user` makes; empty for who shares the workers' user.
+    `user` is the worker's own NATS user, which `windlass nats-user` makes; empty for who shares the workers' user. `limits` and
+    `timeout` are for tasks that have none, from their job either.
     """
 
     node: Node
@@ -30,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     spool: Path
     docker_host: str
     control_groups: bool
+    limits: Amounts
+    timeout: str
     keys: Keys | None = None
     """What secrets are sealed with on their way here and back; without it, tasks of jobs with secrets fail."""
 
@@ -65,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             docker_host=environ.get("DOCKER_HOST", ""),
             control_groups=_switch(lookup(environ, "SHELL_CONTROL_GROUPS", default="off")),
             keys=keys.read(lookup(environ, "SECRET_KEY"), "worker"),
+            limits=_limits(environ),
+            timeout=_timeout(lookup(environ, "WORKER_LIMITS_TIMEOUT")),
         )
 
 
@@ -72,6 +80,23 @@ def _switch(text: str) -> bool:
     if text not in ("on", "off"):
         raise Misconfigured(f"WINDLASS_SHELL_CONTROL_GROUPS is {text!r}; it is on or off")
     return text == "on"
+
+
+def _limits(environ: Mapping[str, str]) -> Amounts:
+    limits = Limits(cpus=lookup(environ, "WORKER_LIMITS_CPUS"), memory=lookup(environ, "WORKER_LIMITS_MEMORY"))
+    try:
+        return Amounts().of(limits)
+    except Invalid as error:
+        raise Misconfigured(f"WINDLASS_WORKER_LIMITS_CPUS or …_MEMORY: {error}") from error
+
+
+def _timeout(text: str) -> str:
+    try:
+        if text:
+            seconds(text)
+    except NotADuration as error:
+        raise Misconfigured(f"WINDLASS_WORKER_LIMITS_TIMEOUT: {error}; write one such as 90m") from error
+    return text
 
 
 def _slots(text: str, where: str) -> int:

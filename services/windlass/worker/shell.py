@@ -17,13 +17,26 @@ from typing import Any
 
 import msgspec
 
-from windlass.errors import Misconfigured
+from windlass.errors import Invalid, Misconfigured
+from windlass.grammar import check_file
 from windlass.messages.commands import RunTask
 from windlass.worker.confinement import Confined, Confinement
 from windlass.worker.keeper import Keeper
 from windlass.worker.names import NameLock
 from windlass.worker.results import BadOutput, read_output, read_progress
-from windlass.worker.runtime import KILL_GRACE_S, Failed, Outcome, Sink, Stopped, Succeeded, environment
+from windlass.worker.runtime import (
+    KILL_GRACE_S,
+    Aside,
+    Failed,
+    Outcome,
+    Program,
+    Sink,
+    Stopped,
+    Succeeded,
+    environment,
+    places,
+)
+from windlass.worker.sequence import run_in_turn
 from windlass.worker.words import Tail, Words
 
 READ_BYTES = 64 * 1024
@@ -32,6 +45,11 @@ DRAIN_READS_MAX = 64
 """How often is read after a task's end; a pipe holds 1 MiB at most."""
 PROGRESS_S = 1.0
 """How often the progress file is looked at."""
+
+
+_RESERVED = ("entrypoint", "stdout", "progress")
+_UNSUPPORTED = "is not supported by the shell runtime"
+_REMEDY = "remove {}, or start the worker with --runtime docker or --runtime auto"
 
 
 class ShellSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,15 +118,25 @@ class Shell:
     def refusal(self, task: RunTask) -> str | None:
         """See `Runtime.refusal`."""
         definition = task.definition
-        if definition.image:
-            return (
-                f"task {definition.name}: image is not supported by the shell runtime; "
-                "remove image, or start the worker with --runtime docker or --runtime auto"
-            )
-        if definition.cmd:
-            return f"task {definition.name}: cmd is not supported by the shell runtime; write the command into run"
-        if not definition.run:
-            return f"task {definition.name}: there is nothing to run; give it a script in run"
+        for field in ("mounts", "networks", "sidecars", "limits"):
+            if getattr(definition, field):
+                return f"task {definition.name}: {field} {_UNSUPPORTED}; {_REMEDY.format(field)}"
+        for where, program in places(definition):
+            for field in ("image", "registry"):
+                if getattr(program, field):
+                    return f"{where}: {field} {_UNSUPPORTED}; {_REMEDY.format(field)}"
+            for field in ("cmd", "entrypoint"):
+                if getattr(program, field):
+                    return f"{where}: {field} {_UNSUPPORTED}; write the command into run"
+            if not program.run:
+                return f"{where}: there is nothing to run; give it a script in run"
+            for name in program.files:
+                try:
+                    check_file(name)
+                except Invalid as error:
+                    return f"{where}: files: {error}"
+                if name.partition("/")[0] in _RESERVED:
+                    return f"{where}: files: {name} is a name of the platform in the shell runtime; choose another"
         return None
 
     async def run(self, task: RunTask, worker: str, sink: Sink, stop: asyncio.Event) -> Outcome:
@@ -118,24 +146,28 @@ class Shell:
             return Failed(why)
         if stop.is_set():
             return Stopped()
-        folder = os.path.join(self._folder, str(next(self._numbers)))
-        try:
-            return await self._attempt(task, folder, sink, stop)
-        finally:
-            if not _remove_usual(folder):  # a task may leave thousands of files: not in the loop's way
-                await asyncio.shield(asyncio.to_thread(remove_tree, folder))
 
-    async def _attempt(self, task: RunTask, folder: str, sink: Sink, stop: asyncio.Event) -> Outcome:
+        async def one(program: Program, role: str, stop: asyncio.Event) -> Outcome:
+            folder = os.path.join(self._folder, str(next(self._numbers)))
+            try:
+                return await self._run(task, program, folder, sink if role == "main" else Aside(sink), stop)
+            finally:
+                if not _remove_usual(folder):  # a task may leave thousands of files: not in the loop's way
+                    await asyncio.shield(asyncio.to_thread(remove_tree, folder))
+
+        return await run_in_turn(task.definition, one, stop)
+
+    async def _run(self, task: RunTask, program: Program, folder: str, sink: Sink, stop: asyncio.Event) -> Outcome:
         tail = Tail()
         confined = self._confinement.confine()
         with contextlib.ExitStack() as held:
             held.callback(confined.release)
             try:
-                self._furnish(folder, task.definition.run)
+                self._furnish(folder, program)
                 out, err = Stream(Words("out", sink, tail)), Stream(Words("err", sink, tail))
                 held.callback(out.close)
                 held.callback(err.close)
-                child = self._start(task, folder, confined, out, err)
+                child = self._start(task, program, folder, confined, out, err)
             except (OSError, ValueError) as error:
                 return Failed(_unstartable(error))
             process = Process(child, confined)
@@ -156,11 +188,14 @@ class Shell:
         except BadOutput as error:
             return Failed(str(error))
 
-    def _furnish(self, folder: str, script: str) -> None:
-        """The private directory: script, empty result, empty progress."""
+    def _furnish(self, folder: str, program: Program) -> None:
+        """The private directory: script, empty result, empty progress, files."""
         os.mkdir(folder, 0o700)
         owner = None if self._settings.uid is None and self._settings.gid is None else self._owner()
-        for name, mode, content in (("entrypoint", 0o500, script), ("stdout", 0o600, ""), ("progress", 0o600, "")):
+        usual = (("entrypoint", 0o500, program.run), ("stdout", 0o600, ""), ("progress", 0o600, ""))
+        for name, mode, content in (*usual, *((name, 0o444, content) for name, content in program.files.items())):
+            if "/" in name:
+                self._make_folders(folder, os.path.dirname(name), owner)
             handle = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
                 data = memoryview(content.encode())
@@ -173,12 +208,22 @@ class Shell:
         if owner:
             os.chown(folder, *owner)
 
+    def _make_folders(self, folder: str, name: str, owner: tuple[int, int] | None) -> None:
+        for part in name.split("/"):
+            folder = os.path.join(folder, part)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                if owner:
+                    os.chown(folder, *owner)
+
     def _owner(self) -> tuple[int, int]:
         settings = self._settings
         uid = 0 if settings.uid is None else settings.uid
         return uid, (uid if settings.gid is None else settings.gid)
 
-    def _start(self, task: RunTask, folder: str, confined: Confined, out: "Stream", err: "Stream") -> "subprocess.Popen[bytes]":
+    def _start(
+        self, task: RunTask, program: Program, folder: str, confined: Confined, out: "Stream", err: "Stream"
+    ) -> "subprocess.Popen[bytes]":
         """Start the program. `Popen` without a user uses vfork: 0.15 ms; with one it forks, which costs some tenths more.
 
         asyncio's own subprocesses cost 0.8 ms, and `posix_spawn` knows no working directory.
@@ -188,7 +233,7 @@ class Shell:
             **confined.variables,  # first, so that it is found soon
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
-            **task.definition.env,
+            **program.env,
             **environment(task),
             "WORKDIR": folder,
             "TORK_OUTPUT": os.path.join(folder, "stdout"),

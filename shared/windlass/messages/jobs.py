@@ -6,6 +6,9 @@ events; a definition is kept as it was submitted, a task row as it was evaluated
 
 import msgspec
 
+AFTERCARE_S = 60.0
+"""How long a `post` that always runs may take if it names no timeout: the task's own may have passed."""
+
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """How often a failed task is tried again, and after which pause.
@@ -64,7 +67,10 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 class AuxTask(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """What runs beside a task, on the same worker: before it (`pre`) or after it (`post`; with `always` also when it failed)."""
+    """What runs beside a task, on the same worker: before it (`pre`) or after it (`post`).
+
+    A `post` that is `always` run follows a failure or timeout too, for as long as its own `timeout` says, else one minute.
+    """
 
     name: str
     description: str = ""

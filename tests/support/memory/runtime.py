@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 from windlass.messages.commands import RunTask
 from windlass.worker.results import parse_progress
-from windlass.worker.runtime import KILL_GRACE_S, Failed, Outcome, Runtime, Sink, Stopped, Succeeded
+from windlass.worker.runtime import KILL_GRACE_S, Failed, Outcome, Program, Runtime, Sink, Stopped, Succeeded
+from windlass.worker.sequence import run_in_turn
 from windlass.worker.spool import Spool
 from windlass.worker.words import Tail, Words
 
 
-class Program:
+class Running:
     """One attempt that runs."""
 
     def __init__(self, task: RunTask, worker: str) -> None:
@@ -26,7 +27,7 @@ class MemoryRuntime(Runtime):
     """Runs its programs one word after the other; `began` and `ended` are told of each."""
 
     def __init__(
-        self, began: Callable[[Program], None] = lambda program: None, ended: Callable[[Program], None] = lambda program: None
+        self, began: Callable[[Running], None] = lambda running: None, ended: Callable[[Running], None] = lambda running: None
     ) -> None:
         self._began, self._ended = began, ended
 
@@ -42,19 +43,25 @@ class MemoryRuntime(Runtime):
         await asyncio.sleep(0)
         if stop.is_set():
             return Stopped()
-        program = Program(task, worker)
-        self._began(program)
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            return await self._run(task, sink, stopping)
-        finally:
-            stopping.cancel()
-            self._ended(program)
+        running = Running(task, worker)
+        self._began(running)
 
-    async def _run(self, task: RunTask, sink: Sink, stopping: "asyncio.Task[bool]") -> Outcome:
+        async def one(program: Program, role: str, stop: asyncio.Event) -> Outcome:
+            stopping = asyncio.ensure_future(stop.wait())
+            try:
+                return await self._run(program, sink, stopping)
+            finally:
+                stopping.cancel()
+
+        try:
+            return await run_in_turn(task.definition, one, stop)
+        finally:
+            self._ended(running)
+
+    async def _run(self, program: Program, sink: Sink, stopping: "asyncio.Task[bool]") -> Outcome:
         tail, result, ignores = Tail(), "", False
         said = Words("out", sink, tail)
-        for statement in task.definition.run.split(";"):
+        for statement in program.run.split(";"):
             match shlex.split(statement):
                 case ["sleep", seconds]:
                     if not await self._sleep(float(seconds), stopping, ignores):

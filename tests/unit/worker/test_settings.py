@@ -3,6 +3,7 @@
 import pytest
 
 from windlass.errors import Misconfigured
+from windlass.worker.docker.containers import Amounts
 from windlass.worker.settings import Settings
 
 NATS = {"WINDLASS_NATS_URL": "nats://localhost"}
@@ -43,3 +44,16 @@ def test_a_queue_that_cannot_be_served_is_refused(flag: str) -> None:
 def test_slots_from_the_environment_are_refused_under_their_name() -> None:
     with pytest.raises(Misconfigured, match="TORK_WORKER_QUEUES_GPU is 'many'; slots are"):
         Settings.load({**NATS, "TORK_WORKER_QUEUES_GPU": "many"})
+
+
+def test_limits_of_tasks_that_have_none() -> None:
+    found = Settings.load({**NATS, "TORK_WORKER_LIMITS_CPUS": ".5", "WINDLASS_WORKER_LIMITS_MEMORY": "10m"})
+    assert found.limits == Amounts(500_000_000, 10 * 1024 * 1024)
+    assert Settings.load(NATS).limits == Amounts()
+    assert Settings.load({**NATS, "WINDLASS_WORKER_LIMITS_TIMEOUT": "90m"}).timeout == "90m"
+
+
+@pytest.mark.parametrize(("name", "value"), [("CPUS", "many"), ("MEMORY", "10 apples"), ("TIMEOUT", "soon")])
+def test_limits_that_are_none_are_refused_under_their_name(name: str, value: str) -> None:
+    with pytest.raises(Misconfigured, match=name):
+        Settings.load({**NATS, f"WINDLASS_WORKER_LIMITS_{name}": value})

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from windlass.durations import NotADuration, NotAMoment, moment, seconds
-from windlass.messages.jobs import Job, Retry, Task
+from windlass.messages.jobs import AFTERCARE_S, Job, Retry, Task
 
 DEADLINE_GRACE_S = 5.0
 """Beyond a task's timeout: its worker ends it first, kill and report included; the deadline is for one that does not."""
@@ -34,7 +34,10 @@ def pause_s(retry: Retry, number: int) -> float:
 
 def deadline(task: Task, now: datetime) -> datetime | None:
     """When a task that starts now has to be over, if it has to."""
-    return now + timedelta(seconds=max(_seconds(task.timeout), 0.0) + DEADLINE_GRACE_S) if task.timeout else None
+    if not task.timeout:
+        return None
+    aftercare_s = sum(max(_seconds(post.timeout), 0.0) if post.timeout else AFTERCARE_S for post in task.post if post.always)
+    return now + timedelta(seconds=max(_seconds(task.timeout), 0.0) + aftercare_s + DEADLINE_GRACE_S)
 
 
 def _seconds(text: str) -> float:

@@ -1,4 +1,4 @@
-"""One attempt in a container, from create to exit code: a straight line of blocking calls in a thread of its own.
+"""One program in a container, from create to exit code: a straight line of blocking calls in a thread of its own.
 
 Whatever is thrown at it, `Attempt.run` gives an outcome and hands all it made to the cleaner.
 """
@@ -17,13 +17,13 @@ from windlass.errors import WindlassError
 from windlass.log import get
 from windlass.messages.commands import RunTask
 from windlass.worker.docker import exchange
-from windlass.worker.docker.containers import Labels, task_container
+from windlass.worker.docker.containers import Manner, task_container
 from windlass.worker.docker.engine import SLOW_S, Attachment, Engine, Facts, Gone, Json, Refused
 from windlass.worker.docker.frames import Frames
 from windlass.worker.docker.images import Images, NoImage, full_name
 from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
 from windlass.worker.results import BadOutput, read_output
-from windlass.worker.runtime import Failed, Outcome, Sink, Stopped, Succeeded, Vanished
+from windlass.worker.runtime import Failed, Outcome, Program, Sink, Stopped, Succeeded, Vanished
 from windlass.worker.words import Tail, Words
 
 READ_BYTES = 64 * 1024
@@ -56,9 +56,7 @@ class Tools(Protocol):
     facts: Facts
     images: Images
     sandboxes: Sandboxes | None
-    labels: Labels
-    hardening: str
-    log_driver: str
+    manner: Manner
     is_bind: bool
     away_s: float
     """How long the engine may be away before the outcome of a task is unknown."""
@@ -99,9 +97,9 @@ class Delivery:
 class Attempt:
     """`container` is known once created, `is_started` once it may run; `halt` is set, from any thread, to stop it."""
 
-    def __init__(self, tools: Tools, task: RunTask, folder: str, sink: Sink) -> None:
+    def __init__(self, tools: Tools, task: RunTask, program: Program, role: str, folder: str, sink: Sink) -> None:
         self._tools = tools
-        self._task = task
+        self._task, self._program, self._role = task, program, role
         self._sink = sink
         self._tail = Tail()
         self._words = {"out": Words("out", sink, self._tail), "err": Words("err", sink, self._tail)}
@@ -192,14 +190,14 @@ class Attempt:
                 self._lease(tools.sandboxes)
             if self._sandbox is not None:
                 network = self._sandbox.files
-            exchange.lay_out(self._folder, self._task.definition.run, network, tools.facts.is_remapped)
+            exchange.lay_out(self._folder, self._program, network, tools.facts.is_remapped)
             mounts = exchange.mounts(self._folder, network)
         body = task_container(
             self._task,
-            labels=tools.labels,
-            hardening=tools.hardening,
-            log_driver=tools.log_driver,
-            mounts=mounts,
+            self._program,
+            self._role,
+            manner=tools.manner,
+            exchanged=mounts,
             sandbox=self._sandbox.container if self._sandbox is not None else "",
         )
         if tools.facts.is_podman:
@@ -208,8 +206,8 @@ class Attempt:
         self.container = f"windlass-{self._task.task}-{self._task.attempt}-{secrets.token_hex(4)}"
         tools.engine.call("POST", "/containers/create", params={"name": self.container}, body=body, timeout_s=SLOW_S)
         if not self._is_bind:
-            has_home = tools.hardening == "strict"
-            exchange.send(tools.engine, self.container, self._task.definition.run, has_home)
+            exchange.send(tools.engine, self.container, self._program, has_home=tools.manner.hardening == "strict")
+        exchange.send_files(tools.engine, self.container, self._program)
 
     def _lease(self, sandboxes: Sandboxes) -> None:
         try:
@@ -231,7 +229,7 @@ class Attempt:
                 engine.call("POST", f"/containers/{self.container}/kill")
 
     def _pull(self) -> None:
-        pull = self._tools.images.pull(self._task.definition.image)
+        pull = self._tools.images.pull(self._program.image)
         futures.wait((pull, self._halt), return_when=futures.FIRST_COMPLETED)
         if self._halt.done():
             raise Halted

@@ -2,10 +2,12 @@
 
 import msgspec
 
+from windlass.grammar import memory_bytes, nano_cpus
 from windlass.messages.commands import RunTask
+from windlass.messages.jobs import Limits
 from windlass.worker.docker import exchange, pause
 from windlass.worker.docker.engine import Json
-from windlass.worker.runtime import environment
+from windlass.worker.runtime import Program, environment
 
 PROCESSES_MAX = 4096
 _DROPPED = ("NET_RAW", "MKNOD", "AUDIT_WRITE", "SETPCAP", "SETFCAP")
@@ -41,32 +43,74 @@ def _hardening(kind: str, has_archive: bool) -> Json:
     return host
 
 
-def task_container(task: RunTask, *, labels: Labels, hardening: str, log_driver: str, mounts: list[Json], sandbox: str) -> Json:
-    """A task's container. Without mounts the exchange is by archive; without a sandbox it gets a network of its own."""
-    definition = task.definition
-    host = _hardening(hardening, has_archive=not mounts)
-    host["LogConfig"] = {"Type": log_driver}
-    host["NetworkMode"] = f"container:{sandbox}" if sandbox else ("none" if hardening == "strict" else "default")
-    if mounts:
-        host["Mounts"] = [*host.get("Mounts", []), *mounts]
+class Amounts(msgspec.Struct, frozen=True):
+    """What a container may use: CPUs in billionths and memory in bytes, 0 for as much as there is."""
+
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+
+    def of(self, limits: Limits | None) -> "Amounts":
+        """What a task says of them, else what is said here.
+
+        Raises:
+            Invalid: it says no amount.
+        """
+        if limits is None:
+            return self
+        return Amounts(
+            nano_cpus(limits.cpus) if limits.cpus else self.nano_cpus,
+            memory_bytes(limits.memory) if limits.memory else self.memory_bytes,
+        )
+
+
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """What all containers of a worker have in common."""
+
+    labels: Labels
+    hardening: str
+    log_driver: str
+    limits: Amounts
+    """For tasks that name no limits."""
+
+
+def task_container(task: RunTask, program: Program, role: str, *, manner: Manner, exchanged: list[Json], sandbox: str) -> Json:
+    """The container of one program of a task.
+
+    Without `exchanged` mounts the exchange is by archive; without a sandbox it gets a network of its own.
+    """
+    host = _hardening(manner.hardening, has_archive=not exchanged)
+    amounts = manner.limits.of(task.definition.limits)
+    if amounts.nano_cpus:
+        host["NanoCpus"] = amounts.nano_cpus
+    if amounts.memory_bytes:
+        host["Memory"] = host["MemorySwap"] = amounts.memory_bytes  # the same: no swap on top
+    host["LogConfig"] = {"Type": manner.log_driver}
+    host["NetworkMode"] = f"container:{sandbox}" if sandbox else ("none" if manner.hardening == "strict" else "default")
+    if exchanged:
+        host["Mounts"] = [*host.get("Mounts", []), *exchanged]
     variables = {
-        **definition.env,
+        **program.env,
         **environment(task),
         "TORK_OUTPUT": exchange.OUTPUT,
         "TORK_PROGRESS": exchange.PROGRESS,
     }
     body: Json = {
-        "Image": definition.image,
+        "Image": program.image,
         "Env": [f"{name}={value}" for name, value in variables.items()],
-        "Labels": labels.of("main", task.task),
+        "Labels": manner.labels.of(role, task.task),
         "AttachStdout": True,
         "AttachStderr": True,
         "HostConfig": host,
     }
-    if definition.run:
-        body |= {"Entrypoint": ["sh", "-c"], "Cmd": [exchange.SCRIPT]}
-    elif definition.cmd:
-        body["Cmd"] = list(definition.cmd)
+    if workdir := exchange.workdir(program):
+        body["WorkingDir"] = workdir
+    entrypoint = program.entrypoint or (("sh", "-c") if program.run else ())
+    if entrypoint:
+        body["Entrypoint"] = list(entrypoint)
+    if program.run:
+        body["Cmd"] = [exchange.SCRIPT]
+    elif program.cmd:
+        body["Cmd"] = list(program.cmd)
     return body
 
 

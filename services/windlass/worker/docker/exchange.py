@@ -12,14 +12,18 @@ import os
 import stat
 import tarfile
 
+from windlass.messages.jobs import Task
 from windlass.worker.docker.engine import SLOW_S, Attachment, Engine, Json, Refused, translated
 from windlass.worker.results import BadOutput, clean, parse_progress, refuse_kind, refuse_size
-from windlass.worker.runtime import OUTPUT_MAX
+from windlass.worker.runtime import OUTPUT_MAX, Program
 
 HOME = "/tork"
 SCRIPT = f"{HOME}/entrypoint"
 OUTPUT = f"{HOME}/stdout"
 PROGRESS = f"{HOME}/progress"
+WORKDIR = f"{HOME}/workdir"
+FILE_MODE, FOLDER_MODE = 0o444, 0o777
+"""Of a program's files and their directories: made for a user that only the image knows."""
 NETWORK_FILES = ("hosts", "resolv.conf", "hostname")
 """Files of a network namespace's owner; a task in a sandbox gets copies, or its changes would meet the next one."""
 
@@ -34,20 +38,40 @@ _GO_KINDS = (
 """Bits of Go's file modes, as the engine tells them."""
 
 
-def _contents(script: str) -> list[tuple[str, int, bytes]]:
-    files = [("stdout", 0o666, b""), ("progress", 0o666, b"")]
-    return [*files, ("entrypoint", 0o555, script.encode())] if script else files
+def workdir(program: Program) -> str:
+    """The directory that a program begins in; empty for the image's own."""
+    return (program.workdir if isinstance(program, Task) else "") or (WORKDIR if program.files else "")
 
 
-def lay_out(folder: str, script: str, network: dict[str, bytes], is_remapped: bool) -> None:
-    """Fill a new directory for one attempt: `tork/`, and copies of a sandbox's files beside it."""
+def _contents(program: Program) -> list[tuple[str, int, bytes]]:
+    """What belongs in `/tork`; its files too, unless they belong elsewhere."""
+    found = [("stdout", 0o666, b""), ("progress", 0o666, b"")]
+    if program.run:
+        found.append(("entrypoint", 0o555, program.run.encode()))
+    if workdir(program) == WORKDIR:
+        found += [(f"workdir/{name}", FILE_MODE, content.encode()) for name, content in program.files.items()]
+    return found
+
+
+def lay_out(folder: str, program: Program, network: dict[str, bytes], is_remapped: bool) -> None:
+    """Fill a new directory for one container: `tork/`, and copies of a sandbox's files beside it."""
     inner = os.path.join(folder, "tork")
     os.makedirs(inner, 0o700)
     os.chmod(inner, 0o777 if is_remapped else 0o755)
-    for name, mode, content in _contents(script):
+    for name, mode, content in _contents(program):
+        _make_folders(inner, os.path.dirname(name))
         _place(os.path.join(inner, name), mode, content)
     for name, content in network.items():
         _place(os.path.join(folder, name), 0o644, content)
+
+
+def _make_folders(folder: str, name: str) -> None:
+    """Directories where the container's user, whoever that is, may write."""
+    for part in filter(None, name.split("/")):
+        folder = os.path.join(folder, part)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+            os.chmod(folder, FOLDER_MODE)
 
 
 def _place(path: str, mode: int, content: bytes) -> None:
@@ -63,20 +87,37 @@ def mounts(folder: str, network: dict[str, bytes]) -> list[Json]:
     return [{"Type": "bind", "Source": source, "Target": target} for source, target in pairs]
 
 
-def send(engine: Engine, container: str, script: str, has_home: bool) -> None:
+def send(engine: Engine, container: str, program: Program, has_home: bool) -> None:
     """Put everything into a created container with one tar; with `has_home` into the volume there, as the rest is read-only."""
+    contents = _contents(program)
+    if has_home:
+        _send(engine, container, HOME, contents)
+    else:
+        _send(
+            engine,
+            container,
+            "/",
+            [("tork/", 0o755, b""), *((f"tork/{name}", mode, content) for name, mode, content in contents)],
+        )
+
+
+def send_files(engine: Engine, container: str, program: Program) -> None:
+    """Put a program's files into its `workdir`, which is in the image, a volume or a mount of the created container."""
+    where = workdir(program)
+    if program.files and where != WORKDIR:
+        _send(engine, container, where, [(name, FILE_MODE, content.encode()) for name, content in program.files.items()])
+
+
+def _send(engine: Engine, container: str, where: str, contents: list[tuple[str, int, bytes]]) -> None:
+    """Names that end in a slash are directories; others that are missing are made as those of `lay_out` are."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        if not has_home:
-            folder = tarfile.TarInfo("tork")
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(folder)
-        for name, mode, content in _contents(script):
-            file = tarfile.TarInfo(name if has_home else f"tork/{name}")
+        for name, mode, content in contents:
+            file = tarfile.TarInfo(name)
+            file.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
             file.mode, file.size = mode, len(content)
             tar.addfile(file, io.BytesIO(content))
-    where = {"path": HOME if has_home else "/"}
-    engine.call("PUT", f"/containers/{container}/archive", params=where, data=out.getvalue(), timeout_s=SLOW_S)
+    engine.call("PUT", f"/containers/{container}/archive", params={"path": where}, data=out.getvalue(), timeout_s=SLOW_S)
 
 
 def _fetch(engine: Engine, container: str, path: str, size_max: int) -> bytes:

@@ -14,18 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from windlass.errors import Misconfigured
+from windlass.errors import Invalid, Misconfigured
 from windlass.log import get
 from windlass.messages.commands import RunTask
 from windlass.worker.docker import exchange, pause
+from windlass.worker.docker.admission import check
 from windlass.worker.docker.attempt import Attempt, Delivery
-from windlass.worker.docker.containers import HARDENINGS, Labels
+from windlass.worker.docker.containers import HARDENINGS, Amounts, Labels, Manner
 from windlass.worker.docker.engine import QUICK_S, SLOW_S, Engine, Facts, Gone, Refused
-from windlass.worker.docker.images import Images, is_name
+from windlass.worker.docker.images import Images
 from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
 from windlass.worker.names import NameLock
 from windlass.worker.results import read_progress
-from windlass.worker.runtime import KILL_GRACE_S, Failed, Outcome, Sink, Stopped, Vanished
+from windlass.worker.runtime import KILL_GRACE_S, Aside, Failed, Outcome, Program, Sink, Stopped, Vanished
+from windlass.worker.sequence import run_in_turn
 
 EXCHANGES = ("auto", "bind", "archive")
 PROGRESS_S = 1.0
@@ -55,6 +57,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: str = "auto"
     hardening: str = "standard"
     log_driver: str = "none"
+    limits: Amounts = Amounts()
+    """Of tasks that name none."""
     away_s: float = 60.0
     """How long the engine may be away before the outcome of a task is unknown."""
 
@@ -78,8 +82,9 @@ class Docker:
         self._closing = threading.Event()
         self._folder = ""
         self.labels = Labels(settings.worker, settings.instance)
-        self.hardening = settings.hardening
-        self.log_driver = settings.log_driver
+        self.manner = Manner(
+            labels=self.labels, hardening=settings.hardening, log_driver=settings.log_driver, limits=settings.limits
+        )
         self.away_s = settings.away_s
         # Attach, wait, kill and the rest of each task, and the pulls.
         self.engine = Engine(settings.host, 2 * settings.concurrency + CALLS_MAX + CLEANERS_MAX + 4, settings.config)
@@ -147,19 +152,10 @@ class Docker:
 
     def refusal(self, task: RunTask) -> str | None:
         """See `Runtime.refusal`."""
-        definition = task.definition
-        if not definition.image:
-            return (
-                f"task {definition.name}: the docker runtime needs an image; "
-                "give the task one, or start the worker with --runtime shell or --runtime auto"
-            )
-        if not is_name(definition.image):
-            return f"task {definition.name}: image {definition.image!r} is no name of an image; write registry/name:tag"
-        if definition.run and definition.cmd:
-            return f"task {definition.name}: run and cmd exclude each other; keep the one that is meant"
-        for name in definition.env:
-            if not name or "=" in name or "\0" in name or "\0" in definition.env[name]:
-                return f"task {definition.name}: env {name!r} cannot be a variable; names hold no = and no NUL, values no NUL"
+        try:
+            check(task.definition)
+        except Invalid as error:
+            return str(error)
         return None
 
     # -- a task
@@ -171,9 +167,16 @@ class Docker:
             return Failed(why)
         if stop.is_set():
             return Stopped()
+
+        async def one(program: Program, role: str, stop: asyncio.Event) -> Outcome:
+            return await self._run(task, program, role, sink if role == "main" else Aside(sink), stop)
+
+        return await run_in_turn(task.definition, one, stop)
+
+    async def _run(self, task: RunTask, program: Program, role: str, sink: Sink, stop: asyncio.Event) -> Outcome:
         loop = asyncio.get_running_loop()
         folder = os.path.join(self._folder, str(next(self._numbers))) if self._folder else ""
-        attempt = Attempt(self, task, folder, Delivery(sink, loop))
+        attempt = Attempt(self, task, program, role, folder, Delivery(sink, loop))
         ended: asyncio.Future[Outcome] = loop.create_future()
         threading.Thread(target=_report, args=(attempt, loop, ended), name=f"task-{task.task}", daemon=True).start()
         stopping = asyncio.ensure_future(stop.wait())
