@@ -401,9 +401,23 @@ async def test_a_due_timer_is_claimed_once_a_pause_until_it_is_ended(owner: Owne
 async def test_the_kept_time_is_the_last_that_was_written(connect: Connect) -> None:
     store = connect()
     assert await store.run(steady.read_time) is None
-    await store.run(steady.keep_time, (NOW, "boot", 1.5))
-    await store.run(steady.keep_time, (THEN, "other", 2.5))
+    await store.run(steady.keep_time, (NOW, "boot", 1.5), {})
+    await store.run(steady.keep_time, (THEN, "other", 2.5), {})
     assert await store.run(steady.read_time) == (THEN, "other", 2.5)
+
+
+async def test_a_shards_level_never_falls(owner: Owner) -> None:
+    found: list[Any] = []
+
+    def project(connection: Any, _: Any) -> None:
+        found[:] = connection.execute(statement("read_levels"), {"shards": [0, 1, 2]}).fetchall()
+
+    store, later = owner.store, NOW + timedelta(seconds=1)
+    for level in ({0: later, 1: NOW}, {0: NOW, 1: later}):
+        await store.run(steady.keep_time, (NOW, "boot", 1.5), level)
+    await owner.commit(*TIMED)
+    await _advance(store, Reading(CURSORS, "timed", 100, project))
+    assert sorted(found) == [(0, later), (1, later)]
 
 
 # -- webhooks -------------------------------------------------------------------------------------------------------

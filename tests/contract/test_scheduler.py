@@ -239,6 +239,18 @@ async def test_a_scheduler_whose_clock_is_wrong_by_an_hour_fires_when_it_should(
         assert 1.8 <= waited < 2.0 + LATE_S
 
 
+async def test_what_was_set_while_nobody_followed_lasts_as_it_should_by_the_clock_of_whoever_takes_over(place: Place) -> None:
+    there = {"clock": Apart(3600.0), "boot": "there"}
+    async with place.coordinator():
+        async with place.scheduler(**there):
+            levels = "SELECT 1 FROM timer_cursors WHERE level_at IS NULL"
+            await until("it has written down how far it is", lambda: not place.rows(levels))
+        name = await place.desk.submit(job(task("a"), delay="2s"))
+        async with place.scheduler(**there):
+            begun = await place.until_event(name, "job.started")
+        assert 2.0 <= (begun - place.events(name)[1][1]).total_seconds() < 2.0 + LATE_S + IDLE_S
+
+
 @asynccontextmanager
 async def _time(place: Place, apart_s: float, boot: str, monotonic_s: float = 0.0) -> AsyncIterator[SteadyTime]:
     store = Connection(place.dsn, "time", IDLE_S)

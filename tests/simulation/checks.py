@@ -9,7 +9,7 @@ import msgspec
 from tests.simulation.telling import Telling
 from tests.support.memory.database import Database
 from tests.support.memory.runtime import Running
-from windlass.eventlog.log import Batch
+from windlass.eventlog.log import Appended, Batch
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
 from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, shard_of
@@ -17,15 +17,18 @@ from windlass.messages.events import (
     JOB_EVENTS,
     JobCancelled,
     JobCompleted,
+    JobDelayed,
     JobEvent,
     JobFailed,
     JobRestarted,
+    JobStarted,
     TaskCancelled,
     TaskCompleted,
     TaskDelayed,
     TaskDispatched,
     TaskFailed,
     TaskProgressed,
+    TaskQueued,
     TaskRedelivered,
     TaskStarted,
 )
@@ -37,11 +40,19 @@ OPERATIONAL = ("drive_at", "drives", "stopping", "stored")
 """Columns that are not in the log."""
 
 
+INSTANT_S = 1e-3
+"""Two moments closer than this are one."""
+
+
 class Checks:
     """Folds the log beside the services and compares; `fail` takes what is broken."""
 
-    def __init__(self, fail: Callable[[str], None], telling: Telling) -> None:
-        self._fail, self._telling = fail, telling
+    def __init__(
+        self, fail: Callable[[str], None], time: Callable[[], float], true_s: Callable[[Appended], float], telling: Telling
+    ) -> None:
+        self._fail, self._time, self._true_s, self._telling = fail, time, true_s, telling
+        self._due_s: dict[tuple[str, int], float] = {}
+        """By row and attempt or run: when what waits for time to pass has waited as long as was decided, by the true clock."""
         self._works: dict[JobId, JobWork] = {}
         self._heads: Counter[int] = Counter()
         self._attempts: dict[tuple[JobId, str], int] = {}
@@ -64,6 +75,7 @@ class Checks:
             if stored.version != version + 1:
                 self._fail(f"G8: job {job} has version {stored.version} after {version}")
             event = JOB_EVENTS.decode(stored.type, stored.data)
+            self._waits(stored, event)
             self._follows(job, work, event)
             before = (work.job.state, work.job.progress) if work.job is not None else ("", 0.0)
             evolve(work, event)
@@ -83,6 +95,27 @@ class Checks:
             self._newer(job, event.key, event.attempt)
         elif isinstance(event, TaskStarted | TaskProgressed | TaskCompleted | TaskFailed | TaskRedelivered | TaskCancelled):
             self._of_task(job, work, event)
+
+    def _waits(self, stored: Appended, event: JobEvent) -> None:
+        """G18: nothing happens before its time, whatever clocks say."""
+        match event:
+            case JobDelayed():
+                self._due_s[stored.stream, event.run] = self._true_s(stored) + (event.until - event.at).total_seconds()
+            case TaskDelayed():
+                self._due_s[event.task, event.attempt] = self._true_s(stored) + (event.until - event.at).total_seconds()
+            case TaskStarted() if event.deadline is not None:
+                self._due_s[event.task, event.attempt] = self._true_s(stored) + (event.deadline - event.at).total_seconds()
+            case JobStarted():
+                self._in_time(stored, stored.stream, event.run)
+            case TaskQueued():
+                self._in_time(stored, event.task, event.attempt)
+            case TaskFailed() if event.reason == "deadline":
+                self._in_time(stored, event.task, event.attempt)
+
+    def _in_time(self, stored: Appended, row: str, number: int) -> None:
+        early_s = self._due_s.get((row, number), 0.0) - self._time()
+        if early_s > INSTANT_S:
+            self._fail(f"G18: {stored.type} of {row} comes {early_s:.3f} s too soon")
 
     def _of_task(
         self,

@@ -6,7 +6,19 @@ import msgspec
 
 LASTS_S = 8.0
 """How long faults go on; then all is healed."""
-UNITS = ("gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2", "scheduler-1", "webhooks-1", "webhooks-2")
+UNITS = (
+    "gateway-1",
+    "coordinator-1",
+    "coordinator-2",
+    "worker-1",
+    "worker-2",
+    "scheduler-1",
+    "scheduler-2",
+    "webhooks-1",
+    "webhooks-2",
+)
+MACHINES = {"scheduler-2": "scheduler-1"}
+"""Units on another's machine, with its clock."""
 
 
 class Fault(msgspec.Struct, frozen=True):

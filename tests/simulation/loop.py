@@ -203,11 +203,12 @@ class SimulatedClock:
     """The loop's time, off the true wall time by `skew_s`."""
 
     def __init__(self, loop: Loop, skew_s: float = 0.0) -> None:
-        self._loop, self._skew = loop, timedelta(seconds=skew_s)
+        self._loop, self.epoch = loop, EPOCH + timedelta(seconds=skew_s)
+        """What it says as the world begins."""
 
     def now(self) -> datetime:
         """See `Clock`."""
-        return EPOCH + self._skew + timedelta(seconds=self._loop.time())
+        return self.epoch + timedelta(seconds=self._loop.time())
 
     def monotonic(self) -> float:
         """See `Clock`."""

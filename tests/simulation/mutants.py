@@ -16,6 +16,7 @@ from windlass.coordinator.ownership import Ownership
 from windlass.errors import Stale
 from windlass.messages.commands import GrantTask
 from windlass.messages.events import TaskRedelivered
+from windlass.scheduler import projection
 from windlass.scheduler.firing import Firing
 from windlass.webhooks import policy, sender
 from windlass.webhooks.sender import Sender
@@ -118,6 +119,13 @@ def _timer_said_only_once() -> list[Patch]:
     return [(Firing, "_say", say_and_forget)]
 
 
+def _timer_by_anothers_clock() -> list[Patch]:
+    def by_stamp(timer: Any, now: Any, level: Any) -> Any:
+        return timer.due_at
+
+    return [(projection, "fires_at", by_stamp)]
+
+
 def _cancel_ignored() -> list[Patch]:
     def cancel(work: Any, now: Any) -> Iterator[Any]:
         yield from ()
@@ -216,6 +224,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "no-lease-expiry": _no_lease_expiry,
     "discharged-by-the-brokers-ack": _discharged_by_the_brokers_ack,
     "timer-said-only-once": _timer_said_only_once,
+    "timer-by-anothers-clock": _timer_by_anothers_clock,
     "cancel-ignored": _cancel_ignored,
     "cancel-without-stop": _cancel_without_stop,
     "runs-before-the-grant": _runs_before_the_grant,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAUSE_S = 1.0
 """Until somebody asks again."""
-DELAY, DELAY_S = "1500ms", 1.5
+DELAY = "1500ms"
 DEAF = "trap '' TERM; "
 STOPPED_WITHIN_S = 5.0
 """From a cancellation until nothing runs, where nothing is broken."""

@@ -18,11 +18,11 @@ import structlog
 from prometheus_client import REGISTRY
 
 from tests.simulation.checks import Checks
-from tests.simulation.faults import CALM, LASTS_S, UNITS, Fault, FaultyWire, Plan, draw
+from tests.simulation.faults import CALM, LASTS_S, MACHINES, UNITS, Fault, FaultyWire, Plan, draw
 from tests.simulation.loop import Loop, Process, SimulatedClock
 from tests.simulation.receivers import Receivers
 from tests.simulation.telling import ATTEMPTS, Telling
-from tests.simulation.users import DEAF, DELAY, DELAY_S, Gateway, Person, User
+from tests.simulation.users import DEAF, Gateway, Person, User
 from tests.support.memory.broker import Broker
 from tests.support.memory.client import Link, MemoryClient
 from tests.support.memory.database import Database, MemoryConnection, MemoryReader, Route
@@ -35,12 +35,12 @@ from windlass.coordinator.template import Rendered, settle
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.follow import IDLE_S
-from windlass.eventlog.log import Batch
+from windlass.eventlog.log import Appended, Batch
 from windlass.gateway.commands import Commands
 from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import LOOK_S, Waiting
-from windlass.ids import JobId, WorkerId
+from windlass.ids import WorkerId
 from windlass.scheduler import main as scheduler
 from windlass.settings import PROFILES, Node
 from windlass.subjects import Subjects
@@ -101,7 +101,7 @@ class Unit:
 
     def __init__(self, world: "World", name: str, serve: Callable[["Unit"], Coroutine[Any, Any, None]]) -> None:
         self._world, self.name, self._serve = world, name, serve
-        self.clock = SimulatedClock(world.loop, world.plan.skew_s.get(name, 0.0))
+        self.clock = SimulatedClock(world.loop, world.plan.skew_s.get(MACHINES.get(name, name), 0.0))
         self.link, self.route = Link(), Route()
         self.spool: dict[str, tuple[str, bytes]] = {}
         self.starts = 0
@@ -164,7 +164,7 @@ class World:
         self.shards, self.subjects = SHARDS, Subjects()
         self.telling = Telling(self.fail, self.loop.time, lambda: self.database.deliveries)
         self.telling.is_calm = self.plan == CALM
-        self.checks = Checks(self.fail, self.telling)
+        self.checks = Checks(self.fail, self.loop.time, self.true_s, self.telling)
         self.receivers = Receivers(self)
         self.wire = FaultyWire(self.plan, Random(f"{seed}/wire"))
         self.broker = Broker(self.wire, self._heard, self.loop)
@@ -184,7 +184,6 @@ class World:
         self.person = Person(self)
         self._people: list[asyncio.Task[None]] = []
         self._looked_at = 0.0
-        self._submitted: dict[str, float] = {}
         self._healed_at: float | None = None
 
     @property
@@ -220,16 +219,12 @@ class World:
     def _committed(self, batch: Batch) -> None:
         for event in batch.events:
             self.say("log", f"{event.shard}/{event.position} {event.stream} {event.version} {event.type}")
-            if event.type == "job.submitted":
-                self._submitted[event.stream] = self.loop.time()
-            elif event.type == "job.started" and self._is_early(JobId(event.stream)):
-                self.fail(f"G18: job {event.stream} starts before its time")
         self.checks.committed(self.database, batch)
 
-    def _is_early(self, job: JobId) -> bool:
-        """Whether a delayed job starts too soon. Who takes a shard over has only the stamps of others to go by."""
-        is_delayed = self.database.jobs[job].definition.delay == DELAY and not (self.plan.skew_s and self.plan.faults)
-        return is_delayed and self.loop.time() < self._submitted[job] + DELAY_S
+    def true_s(self, event: Appended) -> float:
+        """When an event was decided, by the world's time: its stamp is by the clock of its shard's owner."""
+        owner = self.database.shards[event.shard].owner
+        return (event.at - self.units[owner.rpartition("-")[0]].clock.epoch).total_seconds()
 
     def _logged(self, logger: Any, method: str, event: dict[str, Any]) -> Any:
         name = event.pop("event")
@@ -437,7 +432,7 @@ class World:
                 store=store,
                 bus=bus,
                 clock=unit.clock,
-                boot=unit.name,
+                boot=MACHINES.get(unit.name, unit.name),
                 health=service.Health("scheduler", unit.name, unit.clock),
                 stop=stop,
             )

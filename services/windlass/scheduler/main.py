@@ -81,6 +81,9 @@ async def keep_time(
     health.check("log", follower.trouble)
     health.check("timers", firing.trouble)
 
+    async def keep() -> None:
+        await time.keep(follower.level)
+
     async def beat() -> None:
         await bus.tell(pulse.subject(), pulse.beat(port=0))
 
@@ -90,7 +93,7 @@ async def keep_time(
     async with asyncio.TaskGroup() as group:
         group.create_task(follower.serve(stop))
         group.create_task(firing.serve(stop))
-        group.create_task(service.every(KEEP_S, time.keep, stop))
+        group.create_task(service.every(KEEP_S, keep, stop))
         group.create_task(service.every(COUNT_S, firing.count, stop))
         group.create_task(service.every(node.times.heartbeat_s, beat, stop))
     await bus.tell(pulse.subject(), pulse.beat(status="OFFLINE"))

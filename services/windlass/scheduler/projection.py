@@ -12,7 +12,11 @@ from windlass.scheduler.timers import changes, fires_at
 
 
 class Projection:
-    """Sets and ends the rows of `timers`; `level` is when each shard was followed to its head last, by the monotonic clock."""
+    """Sets and ends the rows of `timers`.
+
+    `level` is when each shard was followed to its head here last, by the monotonic clock. What is missing there was just taken
+    over, and its last follower has written it down.
+    """
 
     def __init__(self, time: SteadyTime, level: Callable[[], Mapping[int, float]]) -> None:
         self._time, self._level = time, level
@@ -20,13 +24,15 @@ class Projection:
     def __call__(self, connection: psycopg.Connection, events: Sequence[Recorded]) -> None:
         """Project a page of events."""
         now = self._time.now()
-        level = {shard: self._time.at(moment) for shard, moment in self._level().items()}
         found = changes(events)
         ended = [UUID(row) for row, timer in found.items() if timer is None]
         timers = [timer for timer in found.values() if timer is not None]
         if ended:
             connection.execute(statement("end_timers"), {"ids": ended})
         if timers:
+            level = {shard: self._time.at(moment) for shard, moment in self._level().items()}
+            if taken_over := {timer.shard for timer in timers} - level.keys():
+                level.update(connection.execute(statement("read_levels"), {"shards": sorted(taken_over)}).fetchall())
             connection.execute(
                 statement("set_timers"),
                 {

@@ -7,6 +7,7 @@ a timer then lasts at most as long again as it was meant to.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ LOOK_S = 0.05
 TOLD_S = 1.0
 """A difference between the wall clock and the schedulers' time from which on it is worth a line in the log."""
 
+NOTHING: Mapping[int, float] = {}
 Kept = tuple[datetime, str, float]
 """Time, boot and boot-time clock as they were written down."""
 
@@ -83,13 +85,14 @@ class SteadyTime:
                 return found
         return kept if kept[0] > self._clock.now() else None
 
-    async def keep(self) -> None:
-        """Write the time down.
+    async def keep(self, level: Mapping[int, float] = NOTHING) -> None:
+        """Write the time down, and when each shard was followed to its head last, by the monotonic clock.
 
         Raises:
             Unavailable: the database did not answer.
         """
-        await self._store.run(keep_time, (self.now(), self._boot, self._clock.monotonic()))
+        kept = (self.now(), self._boot, self._clock.monotonic())
+        await self._store.run(keep_time, kept, {shard: self.at(moment) for shard, moment in level.items()})
 
 
 def read_time(connection: psycopg.Connection) -> Kept | None:
@@ -98,7 +101,10 @@ def read_time(connection: psycopg.Connection) -> Kept | None:
 
 
 @Pipelined
-def keep_time(kept: Kept) -> Exchange[None]:
-    """Write it down."""
+def keep_time(kept: Kept, level: Mapping[int, datetime]) -> Exchange[None]:
+    """Write it down, with when shards were followed to their heads."""
     at, boot, boot_s = kept
-    yield [("keep_time", {"at": at, "boot": boot, "boot_s": boot_s})]
+    yield [
+        ("keep_time", {"at": at, "boot": boot, "boot_s": boot_s}),
+        ("keep_levels", {"shard": list(level), "level_at": list(level.values())}),
+    ]

@@ -1,7 +1,7 @@
 """Timers as events tell of them: which row waits until when, and what is said when its time has come."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -32,6 +32,10 @@ class Kind(StrEnum):
     START = "start"
     RETRY = "retry"
     DEADLINE = "deadline"
+
+
+PROMPT = timedelta(seconds=10)
+"""An event that is read so soon is timed from its reading, and nobody's clock is asked."""
 
 
 class Timer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,12 +89,13 @@ def fires_at(timer: Timer, now: datetime, level: datetime | None) -> datetime:
     """When a timer fires, in the schedulers' time, which is `now` as its event is read.
 
     It lasts as long as was decided, whatever the clocks of two machines say. `level` is when the log had no such event yet
-    (None: not known), so the event happened between then and now; its own stamp decides only within those bounds. One from
-    before them is of a clock that is wrong, and the timer is rather late by what reading took than early.
+    (None: nobody knows), so the event was written between then and now. If that is no long time, the timer lasts from now: it
+    is late by what reading took, and never early. Where nobody has read for longer, the event's own stamp decides, if it is
+    from that time; any other is of a clock that is wrong.
     """
     lasts = timer.due_at - timer.set_at
-    at = min(timer.due_at, now + lasts)
-    return at if level is None or at >= level + lasts else now + lasts
+    is_believed = level is not None and now - level > PROMPT and level <= timer.set_at <= now
+    return timer.due_at if is_believed else now + lasts
 
 
 def command(kind: Kind, job: JobId, row: str, number: int) -> Command:

@@ -46,6 +46,8 @@ class Following:
         self._cursors: dict[str, list[int]] = {}
         self.timers: dict[str, Timer] = {}
         self._time: Kept | None = None
+        self._levels: dict[int, datetime] = {}
+        """When each shard was last known to be followed to its head."""
         self.statements: dict[Any, Callable[..., Any]] = {
             follow.begin: self._begin,
             follow.look: self._look,
@@ -58,7 +60,7 @@ class Following:
             steady.keep_time: self._keep_time,
             **database.deliveries.statements,
         }
-        self.reads = {**database.deliveries.reads}
+        self.reads = {statement("read_levels"): self._read_levels, **database.deliveries.reads}
         self.writes = {
             statement("end_timers"): self._end_timers,
             statement("set_timers"): self._set_timers,
@@ -136,8 +138,13 @@ class Following:
             if timer.fires and timer.fire_at > now:
                 timer.fire_at, timer.fires = now, 1
 
-    def _keep_time(self, session: "Session", kept: Kept) -> None:
+    def _keep_time(self, session: "Session", kept: Kept, level: Mapping[int, datetime]) -> None:
         self._time = kept
+        for shard, at in level.items():
+            self._levels[shard] = max(at, self._levels.get(shard, at))
+
+    def _read_levels(self, parameters: Mapping[str, Any]) -> "_Rows":
+        return _Rows((shard, self._levels[shard]) for shard in parameters["shards"] if shard in self._levels)
 
     def _end_timers(self, parameters: Mapping[str, Any]) -> None:
         for row in parameters["ids"]:
@@ -147,6 +154,14 @@ class Following:
         columns = (parameters[name] for name in ("id", "job", "kind", "number", "due_at"))
         for row, job, kind, number, due_at in zip(*columns, strict=True):
             self.timers[row.hex] = Timer(row.hex, job.hex, kind, number, due_at, due_at)
+
+
+class _Rows(list[Any]):
+    """What a statement found, as psycopg gives it."""
+
+    def fetchall(self) -> list[Any]:
+        """See psycopg."""
+        return self
 
 
 class _Tables:

@@ -227,7 +227,8 @@ CREATE INDEX tasks_to_drive ON tasks USING btree (shard, drive_at) WHERE (drive_
 
 CREATE TABLE timer_cursors (
     shard smallint NOT NULL,
-    position bigint NOT NULL
+    position bigint NOT NULL,
+    level_at timestamp with time zone
 );
 ALTER TABLE timer_cursors ADD CONSTRAINT timer_cursors_shard_fkey FOREIGN KEY (shard) REFERENCES shards(shard);
 ALTER TABLE timer_cursors ADD CONSTRAINT timer_cursors_pkey PRIMARY KEY (shard);
