@@ -7,7 +7,6 @@ number, so that a redelivery makes no second job.
 import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -23,6 +22,8 @@ from windlass.ids import JobId, byte_for, is_id, shard_of
 from windlass.messages.commands import JOB_COMMANDS, CancelJob, Fence, JobCommand, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope, trace_of
 from windlass.messages.jobs import Job
+from windlass.messages.sealing import digest_of, seal_submission
+from windlass.secrets.keys import Keys
 
 log = logs.get()
 
@@ -34,8 +35,8 @@ RETRY_S = 1.0
 class Forwarder:
     """Takes the bare words, shared by all coordinators."""
 
-    def __init__(self, bus: Bus, records: Records, shards: int) -> None:
-        self._bus, self._records, self._shards = bus, records, shards
+    def __init__(self, bus: Bus, records: Records, shards: int, keys: Keys | None = None) -> None:
+        self._bus, self._records, self._shards, self._keys = bus, records, shards, keys
         self._tasks: set[asyncio.Task[Any]] = set()
         self.incarnation = ""
 
@@ -87,9 +88,10 @@ class Forwarder:
         at = datetime.fromtimestamp(delivery.stamp_ns / 1e9, UTC)
         name = (self.incarnation, delivery.sequence) if key is None else (USER, key)
         identifier = JobId(ids.derive(at, None if key is None else byte_for(USER, key), *name))
-        digest = None if key is None else blake2b(msgspec.json.encode(job), digest_size=16).hexdigest()
+        digest = None if key is None else digest_of(msgspec.json.encode(job), job, self._keys)
         command = SubmitJob(job=identifier, definition=job, user=USER, key=key, digest=digest)
-        return self._bus.subjects.jobs(shard_of(identifier, self._shards)), self._message(command, delivery)
+        sealed = seal_submission(command, self._keys)  # the stream of the shards stores it
+        return self._bus.subjects.jobs(shard_of(identifier, self._shards)), self._message(sealed, delivery)
 
     def _message(self, command: JobCommand, delivery: Jetstream) -> bytes:
         at = datetime.fromtimestamp(delivery.stamp_ns / 1e9, UTC)

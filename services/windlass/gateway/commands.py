@@ -19,6 +19,8 @@ from windlass.ids import JobId
 from windlass.messages.commands import ANSWERS, Answer, CancelJob, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
+from windlass.messages.sealing import seal_submission
+from windlass.secrets.keys import Keys
 
 WAITING_MAX = 5_000
 """Commands of one gateway without an answer; more are refused before they are sent."""
@@ -53,10 +55,11 @@ class Commands:
         timeout_s: float,
         patience_s: float = PATIENCE_S,
         chance: ids.Chance = ids.chance,
+        keys: Keys | None = None,
     ) -> None:
         self._bus, self._clock, self._shards = bus, clock, shards
         self._timeout_s, self._patience_s = timeout_s, patience_s
-        self._chance = chance
+        self._chance, self.keys = chance, keys
         self._subjects = [bus.subjects.jobs(shard) for shard in range(shards)]
         self._waiting = 0
 
@@ -70,12 +73,12 @@ class Commands:
         """Make a job; the committed one may be an earlier one of the same key.
 
         Raises:
-            Invalid: the coordinator does not take it.
+            Invalid: the coordinator does not take it, or it has secrets and there is no key to seal them with.
             Conflict: the key was used with another body.
             Unavailable: nothing was sent, or the outcome is unknown.
         """
         command = SubmitJob(job=job, definition=definition, user=user, key=key, digest=digest)
-        answer = await self._ask(command, job, job, trace)
+        answer = await self._ask(seal_submission(command, self.keys), job, job, trace)
         assert isinstance(answer.body, msgspec.Raw), "an answer without error has a body"
         return _committed.decode(answer.body)
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from hashlib import blake2b
 from typing import Any
 
 from windlass.documents.reading import BODY_MAX, Document, Form, TooLarge, read_job
@@ -16,6 +15,7 @@ from windlass.gateway.replies import Reply, error_reply, refusal, render
 from windlass.gateway.shapes import job_view, summary_of_commit
 from windlass.gateway.waiting import Waiting
 from windlass.messages.envelope import trace_of
+from windlass.messages.sealing import digest_of, shown
 
 Receive = Callable[[], Awaitable[Any]]
 """How an ASGI server hands over what a client sent."""
@@ -80,10 +80,10 @@ class Intake:
         if document.wait is not None:
             return await self._take_and_wait(document, document.wait.timeout, body, key, receive, trace)
         committed = await self._submit(document, body, key, trace)
-        return Reply(200, render(summary_of_commit(committed, document.job, GUEST)))
+        return Reply(200, render(summary_of_commit(committed, shown(document.job), GUEST)))
 
     async def _submit(self, document: Document, body: bytes, key: str | None, trace: str | None, job: Any = None) -> Any:
-        digest = None if key is None else blake2b(body, digest_size=16).hexdigest()
+        digest = None if key is None else digest_of(body, document.job, self._commands.keys)
         job = job or self._commands.new_id(GUEST, key)
         return await self._commands.submit(job, document.job, GUEST, key, digest, trace)
 

@@ -56,7 +56,7 @@ async def serve(chosen: settings.Settings, stop: asyncio.Event) -> None:
         bus = await held.enter_async_context(
             connection.connect(node.nats_url, "gateway", node.instance, node.prefix, tls=node.nats_tls)
         )
-        commands = Commands(bus, system, reader.shards, node.times.commit_timeout_s)
+        commands = Commands(bus, system, reader.shards, node.times.commit_timeout_s, keys=chosen.keys)
         waiting = Waiting(bus, reader)
         intake = Intake(commands, waiting, reader, stop)
         health = service.Health("gateway", node.instance)

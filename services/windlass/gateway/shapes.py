@@ -1,7 +1,6 @@
 """What the API answers with, and how it is made from rows: Tork's shapes, absent keys where there is nothing to say."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -26,8 +25,7 @@ from windlass.messages.jobs import (
     Task,
     Webhook,
 )
-
-REDACTED = "[REDACTED]"
+from windlass.secrets.redaction import by_name, presentable
 
 
 class RetryView(Retry, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -90,6 +88,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
     job: dict[str, str] = {}
     inputs: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     tasks: dict[str, str] = {}
 
 
@@ -110,6 +109,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     execution: list[TaskView]
     position: int
     inputs: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     context: JobContext
     task_count: int = 0
     output: str = ""
@@ -195,7 +195,7 @@ def summary_of_commit(committed: Committed, job: Job, user: str) -> JobSummary:
     return JobSummary(
         id=committed.job,
         created_by=User(username=user),
-        inputs=job.inputs,
+        inputs=by_name(job.inputs),
         name=job.name,
         description=job.description,
         tags=job.tags,
@@ -214,12 +214,13 @@ def summary_of_commit(committed: Committed, job: Job, user: str) -> JobSummary:
 
 def summary(row: JobRow) -> JobSummary:
     """A job of a list."""
-    return job_summary(row, _jobs.decode(row.definition))
+    job = _jobs.decode(row.definition)
+    return job_summary(row, replace(job, inputs=by_name(job.inputs)) if job.inputs else job)
 
 
 def job_view(whole: WholeJob) -> JobView:
     """A whole job."""
-    row, job = whole.job, _jobs.decode(whole.job.definition)
+    row, job = whole.job, presentable(_jobs.decode(whole.job.definition))
     return JobView(
         id=row.id,
         name=job.name,
@@ -231,11 +232,14 @@ def job_view(whole: WholeJob) -> JobView:
         started_at=row.started_at,
         completed_at=row.completed_at,
         failed_at=row.failed_at,
-        tasks=tuple(map(redacted, job.tasks)),
+        tasks=job.tasks,
         execution=[task_view(task) for task in whole.tasks],
         position=row.position,
         inputs=job.inputs,
-        context=JobContext(job={"id": row.id, "name": job.name}, inputs=job.inputs, tasks=whole.variables),
+        secrets=job.secrets,
+        context=JobContext(
+            job={"id": row.id, "name": job.name}, inputs=job.inputs, secrets=job.secrets, tasks=by_name(whole.variables)
+        ),
         task_count=row.task_count,
         output=job.output,
         result=row.result,
@@ -252,7 +256,7 @@ def job_view(whole: WholeJob) -> JobView:
 
 def task_view(row: TaskRow) -> TaskView:
     """A task row, its templates replaced by their values."""
-    task = redacted(_tasks.decode(row.definition))
+    task = presentable(_tasks.decode(row.definition))
     defined = asdict(task)
     defined["queue"] = row.queue or task.queue
     defined["retry"] = None if task.retry is None else RetryView(**asdict(task.retry), attempts=row.retries)
@@ -273,30 +277,6 @@ def task_view(row: TaskRow) -> TaskView:
         progress=row.progress or None,
         **defined,
     )
-
-
-def redacted(task: Task) -> Task:
-    """A task whose passwords for registries are not shown, nor those of tasks in it and beside it."""
-    changes: dict[str, Any] = {}
-    if task.registry is not None:
-        changes["registry"] = _registry(task.registry)
-    for field in ("pre", "post", "sidecars"):
-        if any(other.registry for other in getattr(task, field)):
-            changes[field] = tuple(_beside(other) for other in getattr(task, field))
-    for field in ("parallel", "subjob"):
-        if (inner := getattr(task, field)) is not None:
-            changes[field] = replace(inner, tasks=tuple(map(redacted, inner.tasks)))
-    if task.each is not None:
-        changes["each"] = replace(task.each, task=redacted(task.each.task))
-    return replace(task, **changes) if changes else task
-
-
-def _beside(task: AuxTask | SidecarTask) -> AuxTask | SidecarTask:
-    return task if task.registry is None else replace(task, registry=_registry(task.registry))
-
-
-def _registry(registry: Registry) -> Registry:
-    return replace(registry, password=REDACTED) if registry.password else registry
 
 
 def log_part(row: LogRow) -> LogPart:

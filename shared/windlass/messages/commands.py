@@ -16,7 +16,8 @@ class SubmitJob(
 ):
     """Make a job. `key` is the caller's Idempotency-Key and `digest` the hash of the body it came with.
 
-    `trace` is the envelope's, which is where it travels.
+    `trace` is the envelope's, which is where it travels. Of a job with secrets, `sealed` is the definition as it was written,
+    sealed with the gateways' key.
     """
 
     job: JobId
@@ -25,6 +26,7 @@ class SubmitJob(
     key: str | None = None
     digest: str | None = None
     trace: str | None = None
+    sealed: str = ""
 
 
 class CancelJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.cancel"):
@@ -64,9 +66,10 @@ class ReportProgress(Fence, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class CompleteTask(
     Fence, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="task.complete"
 ):
-    """An attempt ended well. `result` is the text of its output file."""
+    """An attempt ended well. `result` is the text of its output file; if that held secrets, `sealed` is all of it."""
 
     result: str = ""
+    sealed: str = ""
 
 
 class FailTask(
@@ -146,7 +149,8 @@ class RunTask(
 ):
     """What a queue carries: a task to run, evaluated, with its fence (less the worker, who is not known yet).
 
-    `key` names the step itself: the same over all attempts, retries and restarts.
+    `key` names the step itself: the same over all attempts, retries and restarts. Of a job with secrets, `sealed` holds, for
+    workers, the definition whole and what is to be redacted of all that the task says.
     """
 
     job: JobId
@@ -155,6 +159,7 @@ class RunTask(
     attempt: int
     key: str
     definition: Task
+    sealed: str = ""
 
 
 class GrantTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.grant"):

@@ -4,6 +4,8 @@ These classes are the language itself, so a field that is not here is refused by
 events; a definition is kept as it was submitted, a task row as it was evaluated.
 """
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 AFTERCARE_S = 60.0
@@ -252,6 +254,29 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
         return bool(self.delay or self.run_at)
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether it, or a job that it may start, has secrets."""
+        return bool(self.secrets) or any(job.secrets for job in _subjobs(self.tasks))
+
+    def secret_values(self) -> Iterator[str]:
+        """The values of all these secrets, but for those that are templates still."""
+        yield from self.secrets.values()
+        for job in _subjobs(self.tasks):
+            yield from (value for value in job.secrets.values() if "{{" not in value)
+
+    @property
     def is_hooked(self) -> bool:
         """Whether a webhook may want to hear of this job: then all events matter, since what it is told is folded from them."""
         return any((webhook.event or JOB_STATE) in HOOK_EVENTS for webhook in self.webhooks)
+
+
+def _subjobs(tasks: Iterable[Task]) -> Iterator[SubJob]:
+    """The jobs that some tasks, or tasks within them, may start."""
+    for task in tasks:
+        if task.subjob is not None:
+            yield task.subjob
+            yield from _subjobs(task.subjob.tasks)
+        elif task.parallel is not None:
+            yield from _subjobs(task.parallel.tasks)
+        elif task.each is not None:
+            yield from _subjobs((task.each.task,))

@@ -15,6 +15,8 @@ CANDIDATES_MAX = 16
 """Places at which the end of a text is tried for the beginning of a secret, before all after the last is held back."""
 KEY_WORDS = ("SECRET", "PASSWORD", "ACCESS_KEY")
 """What is called so is not shown, whatever its value."""
+NAMED = frozenset({"env", "inputs", "opts", "headers"})
+"""Fields whose values have names that may say so."""
 SECRETS = "secrets"
 """The field whose values are secrets."""
 
@@ -47,19 +49,24 @@ class Redactor:
     def _member(self, name: str, value: Any) -> Any:
         if name == SECRETS and isinstance(value, dict):
             return dict.fromkeys(map(self.text, value), REDACTED) if value else value
-        return self._value(value)
+        return self.value(value)
 
-    def _value(self, value: Any) -> Any:
+    def value(self, value: Any) -> Any:
+        """Plain data, structs, texts or JSON without the values; the same object if it held none."""
         match value:
             case str():
                 return self.text(value)
             case msgspec.Struct():
                 return self.struct(value)
             case dict():
-                found = {self.text(key): self._value(member) for key, member in value.items()}
+                found = {self.text(key): self.value(member) for key, member in value.items()}
                 return value if found == value else found
+            case msgspec.Raw():
+                plain = msgspec.json.decode(value)
+                shown = self.value(plain)
+                return value if shown is plain else msgspec.Raw(msgspec.json.encode(shown))
             case tuple() | list():
-                members = [self._value(member) for member in value]
+                members = [self.value(member) for member in value]
                 changed = any(new is not old for new, old in zip(members, value, strict=True))
                 return type(value)(members) if changed else value
             case _:
@@ -174,24 +181,32 @@ def _lower(quoted: str) -> str:
     return "%".join((head, *(part[:2].lower() + part[2:] for part in rest)))
 
 
-def secrets_in(value: object) -> Iterator[str]:
-    """Every value of every field `secrets`, at whatever depth."""
-    match value:
-        case msgspec.Struct():
-            for name in value.__struct_fields__:
-                member = getattr(value, name)
-                if name == SECRETS and isinstance(member, dict):
-                    yield from member.values()
-                else:
-                    yield from secrets_in(member)
-        case dict():
-            for member in value.values():
-                yield from secrets_in(member)
-        case tuple() | list():
-            for member in value:
-                yield from secrets_in(member)
-
-
 def by_name(values: Mapping[str, str]) -> dict[str, str]:
     """Values by name, without those whose name says that they are secret."""
     return {name: REDACTED if any(word in name.upper() for word in KEY_WORDS) else value for name, value in values.items()}
+
+
+def presentable(value: Made) -> Made:
+    """A struct without what the names of its fields and of what is in them say is secret, at whatever depth."""
+    changes = {
+        name: new
+        for name in value.__struct_fields__
+        if (old := getattr(value, name)) and (new := _presentable(name, old)) is not old
+    }
+    return msgspec.structs.replace(value, **changes) if changes else value
+
+
+def _presentable(name: str, value: Any) -> Any:
+    match value:
+        case str():
+            return REDACTED if name == "password" else value
+        case dict():
+            if name == SECRETS:
+                return dict.fromkeys(value, REDACTED)
+            return by_name(value) if name in NAMED else value
+        case tuple() if isinstance(value[0], msgspec.Struct):
+            return tuple(map(presentable, value))
+        case msgspec.Struct():
+            return presentable(value)
+        case _:
+            return value

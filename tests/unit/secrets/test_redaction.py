@@ -3,7 +3,7 @@
 import msgspec
 
 from windlass.messages.jobs import Job, SubJob, Task
-from windlass.secrets.redaction import REDACTED, Redactor, Stream, by_name, secrets_in
+from windlass.secrets.redaction import REDACTED, Redactor, Stream, by_name
 
 
 def test_empty_and_very_short_values_are_ignored() -> None:
@@ -46,7 +46,7 @@ def test_every_text_of_a_struct_is_looked_at_and_secrets_go_whatever_they_are() 
             Task(name="kept"),
         ),
     )
-    redactor = Redactor(secrets_in(job))
+    redactor = Redactor(job.secret_values())
     found = redactor.struct(job)
     text = msgspec.json.encode(found).decode()
     assert "hunter2" not in text

@@ -14,7 +14,8 @@ CREATE TABLE deliveries (
     state text NOT NULL,
     attempts smallint NOT NULL,
     created_at timestamp with time zone NOT NULL,
-    ended_at timestamp with time zone
+    ended_at timestamp with time zone,
+    sealed text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE deliveries ADD CONSTRAINT deliveries_pkey PRIMARY KEY (id);
 CREATE INDEX deliveries_ended ON deliveries USING btree (ended_at) WHERE (ended_at IS NOT NULL);
@@ -63,7 +64,8 @@ CREATE INDEX hooked_ended ON hooked USING btree (ended_at) WHERE (ended_at IS NO
 CREATE TABLE hooked_vars (
     job uuid NOT NULL,
     name text NOT NULL,
-    value text NOT NULL
+    value text NOT NULL,
+    sealed text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE hooked_vars ADD CONSTRAINT hooked_vars_pkey PRIMARY KEY (job, name);
 
@@ -91,6 +93,15 @@ CREATE TABLE job_counts (
     jobs bigint NOT NULL
 );
 ALTER TABLE job_counts ADD CONSTRAINT job_counts_pkey PRIMARY KEY (shard, state);
+
+CREATE TABLE job_keys (
+    job uuid NOT NULL,
+    master text NOT NULL,
+    wrapped text NOT NULL,
+    webhooks text NOT NULL
+);
+ALTER TABLE job_keys ADD CONSTRAINT job_keys_pkey PRIMARY KEY (job);
+CREATE INDEX job_keys_by_master ON job_keys USING btree (master);
 
 CREATE TABLE job_vars (
     job uuid NOT NULL,
@@ -347,6 +358,8 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE job_counts TO windlass_coordinator
 GRANT SELECT ON TABLE job_counts TO windlass_gateway;
 GRANT SELECT ON TABLE job_counts TO windlass_scheduler;
 GRANT SELECT ON TABLE job_counts TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE job_keys TO windlass_coordinator;
+GRANT SELECT ON TABLE job_keys TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE job_vars TO windlass_coordinator;
 GRANT SELECT ON TABLE job_vars TO windlass_gateway;
 GRANT SELECT ON TABLE job_vars TO windlass_scheduler;
