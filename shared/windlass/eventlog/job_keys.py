@@ -24,8 +24,8 @@ def check(connection: psycopg.Connection, master: Keys | None) -> None:
     missing = [name for (name,) in connection.execute(statement("read_master_keys")) if name not in given]
     if missing:
         raise Misconfigured(
-            f"WINDLASS_SECRET_KEY has {', '.join(given) or 'no key'}, and what seals secrets of jobs here is {', '.join(missing)}: "
-            "give that one, or, while keys are replaced, both with a comma between and the new one first"
+            f"WINDLASS_SECRET_KEY has {', '.join(given) or 'no key'}, and secrets of jobs here need {', '.join(missing)}: give "
+            " that one, or, while keys are replaced, both with a comma between and the new one first"
         )
 
 
@@ -60,3 +60,11 @@ def for_webhooks(vault: Vault, master: Keys) -> str:
 def destroy(connection: psycopg.Connection, jobs: Collection[str]) -> None:
     """Delete the keys of jobs: what they sealed is gone, in the log as well."""
     connection.execute(statement("destroy_job_keys"), {"jobs": [UUID(job) for job in jobs]})
+
+
+def read_for_webhooks(connection: psycopg.Connection, jobs: Collection[str], keys: Keys | None) -> dict[str, Vault]:
+    """The keys of those of some jobs that have one which the webhooks service can unwrap with these."""
+    if keys is None or not jobs:
+        return {}
+    rows = connection.execute(statement("load_webhook_keys"), {"jobs": [UUID(job) for job in jobs]})
+    return {job: unwrapped(job, wrapped, keys) for job, wrapped in rows}
