@@ -27,6 +27,16 @@ UNCOVERED = ("/dev/shm",)  # noqa: S108 shared memory of the container, not a fi
 SYSTEM = frozenset({"/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/usr/bin", "/usr/lib", "/usr/sbin"})
 """Directories without which an image does not work: mounted below, but not covered."""
 
+MOUNT_OPTIONS: Mapping[str, frozenset[str]] = {
+    "volume": frozenset({"type", "device", "o"}),
+    "bind": frozenset({"readonly"}),
+    "tmpfs": frozenset({"size", "mode"}),
+}
+"""The kinds of mounts that every worker knows, and their options."""
+
+_VOLUME_OPTION = re.compile(r"(size|uid|gid|mode|nr_inodes|nr_blocks)=[0-9]+[kmgKMG]?|noexec|nosuid|nodev|rw|ro")
+"""What `o` of a volume may hold: nothing that names a place on the worker's machine."""
+_MODE = re.compile(r"[0-7]{1,4}")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/@+-]*")
 _ENV_NAME = re.compile(r"[^\s=\x00-\x1f\x7f-][^\s=\x00-\x1f\x7f]*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -103,6 +113,29 @@ def check_target(path: str) -> str:
     if found in SYSTEM or (any(f"{found}/".startswith(f"{one}/") for one in COVERED) and found not in UNCOVERED):
         raise Invalid(f"{found} belongs to the system; mount somewhere else, such as /data")
     return found
+
+
+def check_mount_options(kind: str, options: Mapping[str, str]) -> None:
+    """Whether a mount of a kind may have these options. Those of kinds that only some workers know are theirs.
+
+    Raises:
+        Invalid: it may not, with what it may have.
+    """
+    known = MOUNT_OPTIONS.get(kind)
+    if known is None:
+        return
+    if unknown := sorted(set(options) - known):
+        raise Invalid(f"{unknown[0]!r} is no option of a {kind}; it has {', '.join(sorted(known))}")
+    if kind == "volume" and options:
+        memory = {options.get(name, "tmpfs") for name in ("type", "device")} == {"tmpfs"}
+        if not memory or not all(_VOLUME_OPTION.fullmatch(one) for one in options.get("o", "rw").split(",")):
+            raise Invalid("a volume is a new directory or in memory (type and device tmpfs); o may hold sizes, owner and mode")
+    if kind == "bind" and options.get("readonly", "true") not in ("true", "false"):
+        raise Invalid("readonly is true or false")
+    if kind == "tmpfs":
+        memory_bytes(options.get("size", "0"))
+        if not _MODE.fullmatch(options.get("mode", "0")):
+            raise Invalid(f"{options['mode'][:40]!r} is no mode; write one such as 1777")
 
 
 def nano_cpus(text: str) -> int:

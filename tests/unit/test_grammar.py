@@ -143,3 +143,27 @@ def test_what_people_write_is_taken(check: Callable[[str], object], text: str) -
 
 def test_a_target_is_written_in_one_way_only() -> None:
     assert grammar.check_target("/data//a/./b/") == "/data/a/b"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("volume", {"type": "none", "device": "/", "o": "bind"}),
+        ("volume", {"device": "/srv"}),
+        ("volume", {"o": "addr=10.0.0.1"}),
+        ("bind", {"propagation": "shared"}),
+        ("bind", {"readonly": "perhaps"}),
+        ("tmpfs", {"size": "big"}),
+        ("tmpfs", {"mode": "9"}),
+    ],
+)
+def test_an_option_of_a_mount_that_reaches_further_is_refused(kind: str, options: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        grammar.check_mount_options(kind, options)
+
+
+def test_options_of_mounts_that_people_write() -> None:
+    grammar.check_mount_options("volume", {"type": "tmpfs", "device": "tmpfs", "o": "size=100m,uid=1000,noexec"})
+    grammar.check_mount_options("bind", {"readonly": "true"})
+    grammar.check_mount_options("tmpfs", {"size": "64m", "mode": "1777"})
+    grammar.check_mount_options("s3", {"bucket": "anything"})

@@ -1,7 +1,7 @@
 """What must hold of a job beyond its shape; every failure is one line in the words Tork's clients know, and how to mend it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Set
 from functools import cache, lru_cache
 
 import msgspec
@@ -75,18 +75,9 @@ OUR_HEADERS = frozenset(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PROBE_PATH = re.compile(r"/[^\s\x00-\x1f\x7f]*")
 _MOUNT_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-_VOLUME_OPTION = re.compile(r"(size|uid|gid|mode|nr_inodes|nr_blocks)=[0-9]+[kmgKMG]?|noexec|nosuid|nodev|rw|ro")
-"""What `o` of a volume may hold: nothing that names a place on the worker's machine."""
 ON_ERROR = ("fail", "continue", "ignore")
 REASONS = ("timeout", "lost")
 """What `retry.on` may name besides exit codes."""
-
-_OPTIONS: Mapping[str, frozenset[str]] = {
-    "volume": frozenset({"type", "device", "o"}),
-    "bind": frozenset({"readonly"}),
-    "tmpfs": frozenset({"size", "mode"}),
-}
-"""Options of the mounts that every worker knows."""
 
 Refuse = Callable[[str, str, str], None]
 """Notes one failure: field, rule, remedy."""
@@ -429,16 +420,18 @@ class _Checker:
                 self._try(path, "invalidsource", grammar.check_source, mount.source)
             else:
                 self._refuse(path, "sourcerequired", "say which directory of the worker's machine is bound")
-        elif mount.type in _OPTIONS and mount.source:
+        elif mount.type in grammar.MOUNT_OPTIONS and mount.source:
             self._refuse(path, "sourcenotempty", f"a {mount.type} is new and has no source; remove it")
         elif mount.source:
             self._try(path, "invalidsource", grammar.check_source, mount.source)
         if mount.target:
             self._try(path, "invalidtarget", grammar.check_target, mount.target)
-        elif mount.type in _OPTIONS:
+        elif mount.type in grammar.MOUNT_OPTIONS:
             self._refuse(path, "targetrequired", "say where in the container it is mounted")
-        if wrong := _wrong_options(mount):
-            self._refuse(path, "invalidopts", wrong)
+        try:
+            grammar.check_mount_options(mount.type, mount.opts)
+        except Invalid as error:
+            self._refuse(path, "invalidopts", str(error))
 
     def _expression(self, text: str, path: str) -> None:
         """A field that holds one expression, in braces or bare: what Tork's rule `expr` asks of it."""
@@ -463,20 +456,6 @@ _EXIT_CODE = re.compile(r"[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5]")
 def _beside(task: Task) -> tuple[tuple[str, tuple[AuxTask | SidecarTask, ...]], ...]:
     """What runs beside a task, by field."""
     return ("Pre", task.pre), ("Post", task.post), ("Sidecars", task.sidecars)
-
-
-def _wrong_options(mount: Mount) -> str:
-    """What is wrong with the options of a mount; empty if nothing is. Those of kinds that only some workers know are theirs."""
-    known = _OPTIONS.get(mount.type)
-    if known is None:
-        return ""
-    if unknown := sorted(set(mount.opts) - known):
-        return f"{unknown[0]!r} is no option of a {mount.type}; it has {', '.join(sorted(known))}"
-    if mount.type == "volume" and mount.opts:
-        memory = {mount.opts.get(name, "tmpfs") for name in ("type", "device")} == {"tmpfs"}
-        if not memory or not all(_VOLUME_OPTION.fullmatch(one) for one in mount.opts.get("o", "rw").split(",")):
-            return "a volume is a new directory or in memory (type and device tmpfs); o may hold sizes, owner and mode"
-    return ""
 
 
 def _wrong_with(text: str, limits: Limits) -> str:
