@@ -23,6 +23,7 @@ sys.path[1:1] = [str(source) for source in SOURCES]
 
 from windlass import ids, metrics, settings  # noqa: E402 the line above makes this work without an installation
 from windlass.bus import permissions, streams  # noqa: E402
+from windlass.documents import reference, validation  # noqa: E402
 from windlass.local import nats  # noqa: E402
 from windlass.local.data import NATS_USERS  # noqa: E402
 from windlass.messages import commands, envelope, events, jobs, notices  # noqa: E402
@@ -100,9 +101,57 @@ def all_events() -> str:
     return "\n\n".join(parts)
 
 
-def definitions() -> str:
-    """The documents that events and commands carry."""
-    return "\n\n".join(_message(kind) for kind in (jobs.Job, jobs.Task, jobs.Retry, jobs.Webhook))
+TITLES: dict[type[msgspec.Struct], str] = {
+    jobs.Job: "Job",
+    jobs.Task: "Task: `tasks[…]`",
+    jobs.Defaults: "Defaults: `defaults`",
+    jobs.AuxTask: "Before and after: `pre[…]`, `post[…]`",
+    jobs.SidecarTask: "Beside: `sidecars[…]`",
+    jobs.Probe: "Probe of a sidecar: `probe`",
+    jobs.Parallel: "Side by side: `parallel`",
+    jobs.Each: "For each: `each`",
+    jobs.SubJob: "A job within a job: `subjob`",
+    jobs.Retry: "Trying again: `retry`",
+    jobs.Limits: "Limits: `limits`",
+    jobs.Registry: "Registry: `registry`",
+    jobs.Mount: "Storage: `mounts[…]`",
+    jobs.Webhook: "Webhooks: `webhooks[…]`",
+    jobs.Permission: "Permissions: `permissions[…]`",
+    jobs.AutoDelete: "Deletion: `autoDelete`",
+    jobs.Wait: "Waiting: `wait`, of `POST /jobs` alone",
+}
+BEYOND = frozenset(
+    {
+        "Job.delay",
+        "Job.runAt",
+        "Task.onError",
+        "Task.delay",
+        "Task.runAt",
+        "Parallel.minSuccess",
+        "Each.minSuccess",
+        "AuxTask.always",
+    }
+    | {"Retry.delay", "Retry.scalingFactor", "Retry.on"}
+)
+"""Fields that Tork has not, by class."""
+
+
+def language() -> str:
+    """Each field of the job language."""
+    return "\n\n".join(_words(kind, title) for kind, title in TITLES.items())
+
+
+def _words(kind: type[msgspec.Struct], title: str) -> str:
+    hints = inspect.get_annotations(kind)
+    text, rows = prose(kind.__doc__), []
+    for field in msgspec.structs.fields(kind):
+        text = text.replace(f"`{field.name}`", f"`{field.encode_name}`")
+        about = reference.FIELDS[kind][field.encode_name]
+        name = f"{kind.__name__}.{field.encode_name}"
+        marks = "⊕ " * (name in BEYOND) + "*not built yet*; " * (name in validation.UNBUILT)
+        default = "" if field.required else _default(field)
+        rows.append((f"`{field.encode_name}`", _type(hints[field.name]), default, f"{marks}{about.says}", f"`{about.example}`"))
+    return f"### {title}\n\n{text}\n\n{table(('field', 'type', 'default', 'rule', 'example'), rows)}"
 
 
 def _all(*kinds: type[msgspec.Struct]) -> Callable[[], str]:
@@ -291,7 +340,7 @@ def nats_configuration() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "events": all_events,
-    "definitions": definitions,
+    "language": language,
     "envelope": _all(envelope.Message, commands.Answer),
     "commands": _all(commands.SubmitJob, commands.CancelJob, commands.AdvanceJob, commands.LoseTask),
     "reports": _all(commands.ClaimTask, commands.ReportProgress, commands.CompleteTask, commands.FailTask),
@@ -308,6 +357,7 @@ PARTS: dict[str, Callable[[], str]] = {
 PAGES = (
     "reference/metrics.md",
     "reference/events.md",
+    "reference/job-language.md",
     "reference/messages.md",
     "reference/subjects.md",
     "reference/settings.md",
