@@ -1,6 +1,7 @@
 """Documents, by the thousand: written and read again, on both paths and in both forms; and rubbish, which is refused."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -8,41 +9,132 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from windlass.documents.reading import Form, read_job
+from windlass.documents.reading import Form, decode_job, read_job
 from windlass.documents.tree import from_json
+from windlass.documents.validation import check_job
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
-from windlass.messages.jobs import Job, Retry, Task
+from windlass.expressions import evaluate_field, plain
+from windlass.messages.jobs import (
+    AutoDelete,
+    AuxTask,
+    Defaults,
+    Each,
+    Job,
+    Limits,
+    Mount,
+    Parallel,
+    Permission,
+    Probe,
+    Registry,
+    Retry,
+    SidecarTask,
+    SubJob,
+    Task,
+    Webhook,
+)
 
-plain = st.characters(exclude_categories=("Cs", "Cc", "Cn", "Co"), exclude_characters="{}")
-texts = st.text(plain, max_size=20)
-names = st.text(plain, min_size=1, max_size=20)
+letters = st.characters(exclude_categories=("Cs", "Cc", "Cn", "Co"), exclude_characters="{}")
+texts = st.text(letters, max_size=20)
+names = st.text(letters, min_size=1, max_size=20)
 words = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True)
 
-tasks = st.builds(
-    Task,
-    name=names,
-    description=texts,
-    run=st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t"), max_size=40),
-    image=st.just("") | words,
-    cmd=st.lists(texts, max_size=3).map(tuple),
-    env=st.dictionaries(words, texts, max_size=3),
-    queue=st.just("") | words.map(lambda word: f"q-{word}"),
-    priority=st.integers(0, 9),
-    var=texts,
-    if_=st.sampled_from(["", "false", "true"]),
-    timeout=st.sampled_from(["", "1s", "1h30m"]),
-    retry=st.none() | st.builds(Retry, limit=st.integers(1, 10)),
-    tags=st.lists(texts, max_size=3).map(tuple),
+texts_by_name = st.dictionaries(words, texts, max_size=3)
+durations = st.sampled_from(["", "1s", "1h30m"])
+scripts = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t"), max_size=40)
+lists = st.lists(texts, max_size=3).map(tuple)
+registries = st.none() | st.builds(Registry, username=texts, password=texts)
+retries = st.none() | st.builds(
+    Retry,
+    limit=st.integers(1, 10),
+    delay=st.sampled_from(["", "2s"]),
+    scaling_factor=st.integers(0, 10),
+    on=st.lists(st.sampled_from(["timeout", "lost", "1", "255"]), max_size=2).map(tuple),
 )
+limits = st.none() | st.builds(Limits, cpus=st.sampled_from(["", ".5", "1/2"]), memory=st.sampled_from(["", "10m"]))
+program: dict[str, Any] = {
+    "name": names,
+    "description": texts,
+    "run": scripts,
+    "image": st.just("") | words,
+    "cmd": lists,
+    "entrypoint": lists,
+    "env": texts_by_name,
+    "files": st.dictionaries(words.map(lambda word: f"d/{word}"), scripts, max_size=2),
+    "registry": registries,
+    "timeout": durations,
+}
+before = st.lists(st.builds(AuxTask, **program), max_size=1).map(tuple)
+after = st.lists(st.builds(AuxTask, **program, always=st.booleans()), max_size=1).map(tuple)
+probes = st.none() | st.builds(Probe, path=words.map(lambda word: f"/{word}"), port=st.integers(1, 65535), timeout=durations)
+conditions = st.sampled_from(["", "false", "true"])
+webhooks = st.builds(
+    Webhook, url=st.just("https://a.example/"), headers=st.dictionaries(words, texts, max_size=1), event=texts, if_=conditions
+)
+either: dict[str, Any] = {"var": texts, "if_": conditions, "tags": lists, "priority": st.integers(0, 9)}
+either["on_error"] = st.sampled_from(["", "fail", "continue", "ignore"])
+starts = st.sampled_from([{}, {"delay": "5s"}, {"run_at": "2026-03-01T12:00:00Z"}])
+simple = st.builds(
+    Task,
+    **program,
+    **either,
+    workdir=texts,
+    queue=st.just("") | words.map(lambda word: f"q-{word}"),
+    retry=retries,
+    mounts=st.lists(st.builds(Mount, type=st.just("volume"), target=st.just("/data")), max_size=1).map(tuple),
+    networks=st.lists(words, max_size=2).map(tuple),
+    pre=before,
+    post=after,
+    sidecars=st.lists(st.builds(SidecarTask, **program, probe=probes), max_size=1).map(tuple),
+    limits=limits,
+    gpus=st.sampled_from(["", "all", "device=0,1"]),
+)
+auto_deletes = st.none() | st.builds(AutoDelete, after=durations)
+
+
+def composites(tasks: st.SearchStrategy[Task]) -> st.SearchStrategy[Task]:
+    """Tasks that have these within."""
+    some = st.lists(tasks, min_size=1, max_size=2).map(tuple)
+    parallel = st.builds(Parallel, tasks=some, min_success=st.integers(0, 1))
+    elements = st.sampled_from(["[1, 2]", "{{ sequence(1, 5) }}", '{"a": nil}'])
+    each = st.builds(
+        Each, var=words, list=elements, task=tasks, concurrency=st.integers(0, 99_999), min_success=st.integers(0, 9)
+    )
+    subjob = st.builds(
+        SubJob,
+        name=names,
+        description=texts,
+        tasks=some,
+        inputs=texts_by_name,
+        secrets=texts_by_name,
+        auto_delete=auto_deletes,
+        output=texts,
+        detached=st.booleans(),
+        webhooks=st.lists(webhooks, max_size=1).map(tuple),
+    )
+    return st.one_of(
+        st.builds(Task, name=names, **either, parallel=parallel),
+        st.builds(Task, name=names, **either, each=each),
+        st.builds(Task, name=names, **either, subjob=subjob),
+    )
+
+
+tasks = st.recursive(simple, composites, max_leaves=4)
 jobs = st.builds(
-    Job,
+    lambda start, **fields: Job(**start, **fields),
+    starts,
     name=names,
     description=texts,
-    tags=st.lists(texts, max_size=3).map(tuple),
+    tags=lists,
     inputs=st.dictionaries(texts, texts, max_size=3),
+    secrets=texts_by_name,
     output=st.sampled_from(["", "done"]),
-    tasks=st.lists(tasks, min_size=1, max_size=3).map(tuple),
+    defaults=st.none()
+    | st.builds(Defaults, retry=retries, limits=limits, timeout=durations, queue=st.just("q"), priority=st.integers(0, 9)),
+    webhooks=st.lists(webhooks, max_size=1).map(tuple),
+    permissions=st.lists(st.builds(Permission, user=names), max_size=1).map(tuple),
+    auto_delete=auto_deletes,
+    tasks=st.lists(tasks, min_size=1, max_size=2).map(tuple),
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -51,21 +143,31 @@ values = st.recursive(
 )
 
 
-@given(jobs)
-def test_a_job_written_as_json_is_read_back(job: Job) -> None:
-    assert read_job(msgspec.json.encode(job), "json").job == job
+def complaints(job: Job) -> list[str]:
+    """What is wrong with a job, other than that something is not built yet."""
+    try:
+        check_job(job)
+    except Invalid as error:
+        return [line for line in str(error).splitlines() if "is not built yet" not in line]
+    return []
 
 
 @given(jobs)
-def test_the_slow_way_reads_what_the_fast_one_reads(job: Job) -> None:
-    whole = json.dumps(msgspec.json.decode(msgspec.json.encode(job)) | {"description": job.description, "wait": None})
-    assert read_job(whole.encode(), "json").job == job
+def test_a_job_within_the_rules_is_taken(job: Job) -> None:
+    assert complaints(job) == []
+
+
+@given(jobs)
+def test_a_job_written_as_json_is_read_back_in_both_ways(job: Job) -> None:
+    written = msgspec.json.encode(job)
+    assert decode_job(written, "json").job == job
+    assert decode_job(written[:-1] + b',"wait":null}', "json").job == job
 
 
 @given(jobs)
 def test_a_job_written_as_yaml_is_read_back(job: Job) -> None:
     text = yaml.safe_dump(msgspec.to_builtins(job), allow_unicode=True)
-    assert read_job(text.encode(), "yaml").job == job
+    assert decode_job(text.encode(), "yaml").job == job
 
 
 @given(jobs, st.data())
@@ -74,11 +176,55 @@ def test_a_key_twice_is_never_overlooked(job: Job, data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(["name", "tasks"]))
     value = json.dumps(msgspec.to_builtins(job)[key])
     try:
-        read_job(f'{{"{key}":{value},{text[1:]}'.encode(), "json")
+        decode_job(f'{{"{key}":{value},{text[1:]}'.encode(), "json")
     except Invalid as error:
         assert "appears twice" in str(error)  # noqa: PT017 whichever of the two it is
     else:
         raise AssertionError("taken")
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths to everything in a document."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@given(jobs, values, st.data())
+def test_whatever_stands_in_the_place_of_something_is_taken_as_it_is_or_refused(
+    job: Job, value: Any, data: st.DataObject
+) -> None:
+    document = json.loads(msgspec.json.encode(job))
+    *way, last = data.draw(st.sampled_from(list(places(document))))
+    inner = document
+    for key in way:
+        inner = inner[key]
+    inner[last] = value
+    for form, body in (("json", json.dumps(document)), ("yaml", yaml.safe_dump(document, allow_unicode=True))):
+        try:
+            found = decode_job(body.encode(), form)  # type: ignore[arg-type]  # one of the two
+            check_job(found.job, found.absent)
+        except Invalid as error:
+            assert str(error)  # noqa: PT017 taken or refused, both are answers
+            continue
+        assert decode_job(msgspec.json.encode(found.job), "json").job == found.job
+
+
+elements = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(st.lists(elements, max_size=4) | st.dictionaries(texts, elements, max_size=4))
+def test_a_list_written_as_it_is_becomes_an_expression_that_gives_it(value: Any) -> None:
+    document = {"name": "j", "tasks": [{"name": "t", "each": {"list": value, "task": {"name": "i"}}}]}
+    for body in (json.dumps(document), yaml.safe_dump(document, allow_unicode=True)):
+        (task,) = decode_job(body.encode()).job.tasks
+        assert task.each is not None
+        assert plain(evaluate_field(task.each.list)) == value
 
 
 @given(st.binary(max_size=200), st.sampled_from(["json", "yaml", None]))

@@ -80,7 +80,7 @@ FIELDS: Mapping[type[msgspec.Struct], Mapping[str, Field]] = {
         "webhooks": _WEBHOOKS,
         "permissions": Field("who may see and change it; everybody, if empty", "[{role: operators}]"),
         "autoDelete": _AUTO_DELETE,
-        "delay": _DELAY,
+        "delay": Field("starts this long after it was accepted: a duration, not negative; not with `runAt`", "10m"),
         "runAt": _RUN_AT,
         "tasks": Field("required; at least one; run one after the other", "[{name: hello, run: echo hello}]"),
     },
@@ -124,7 +124,7 @@ FIELDS: Mapping[type[msgspec.Struct], Mapping[str, Field]] = {
     AuxTask: {
         **_BESIDE,
         "timeout": Field("a duration of its own, within the task's", "1m"),
-        "always": Field("of `post`: also after a failure or a timeout, but not after a cancel", "true"),
+        "always": Field("of `post` alone: also after a failure or a timeout, but not after a cancel", "true"),
     },
     SidecarTask: {
         **_BESIDE,

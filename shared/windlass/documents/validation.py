@@ -260,6 +260,9 @@ class _Checker:
             for field, others in _beside(task):
                 for index, other in enumerate(others):
                     self._other(other, f"{at}.{field}[{index}]")
+            for index, other in enumerate(task.pre):
+                if other.always:
+                    self._refuse(f"{at}.Pre[{index}].Always", "post", "only what comes after a task is always run; remove it")
         if task.parallel is not None or task.each is not None or task.subjob is not None:
             self._composite(task, at, depth + 1)
 

@@ -158,6 +158,7 @@ def each(**fields: Any) -> Job:
         (of(retry=Retry(limit=1, on=("256",))), "Job.Tasks[0].Retry.On[0]", "oneof"),
         (of(retry=Retry(limit=1, on=("failed",))), "Job.Tasks[0].Retry.On[0]", "oneof"),
         (beside(name=""), "Job.Tasks[0].Pre[0].Name", "required"),
+        (beside(always=True), "Job.Tasks[0].Pre[0].Always", "post"),
         (beside(timeout="5"), "Job.Tasks[0].Pre[0].Timeout", "duration"),
         (beside(image="-v"), "Job.Tasks[0].Pre[0].Image", "image"),
         (beside(env={"=": ""}), "Job.Tasks[0].Pre[0].Env", "env"),
