@@ -1,12 +1,12 @@
 """Documents, by the thousand: written and read again, on both paths and in both forms; and rubbish, which is refused."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from windlass.documents.reading import Form, decode_job, read_job
@@ -34,6 +34,9 @@ from windlass.messages.jobs import (
     Webhook,
 )
 
+EASY = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+Made = TypeVar("Made", bound=msgspec.Struct)
+
 letters = st.characters(exclude_categories=("Cs", "Cc", "Cn", "Co"), exclude_characters="{}")
 texts = st.text(letters, max_size=20)
 names = st.text(letters, min_size=1, max_size=20)
@@ -43,98 +46,103 @@ texts_by_name = st.dictionaries(words, texts, max_size=3)
 durations = st.sampled_from(["", "1s", "1h30m"])
 scripts = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t"), max_size=40)
 lists = st.lists(texts, max_size=3).map(tuple)
-registries = st.none() | st.builds(Registry, username=texts, password=texts)
-retries = st.none() | st.builds(
-    Retry,
-    limit=st.integers(1, 10),
-    delay=st.sampled_from(["", "2s"]),
-    scaling_factor=st.integers(0, 10),
-    on=st.lists(st.sampled_from(["timeout", "lost", "1", "255"]), max_size=2).map(tuple),
-)
-limits = st.none() | st.builds(Limits, cpus=st.sampled_from(["", ".5", "1/2"]), memory=st.sampled_from(["", "10m"]))
-program: dict[str, Any] = {
-    "name": names,
+conditions = st.sampled_from(["", "false", "true"])
+
+
+@st.composite
+def some(draw: st.DrawFn, kind: type[Made], required: Mapping[str, Any], optional: Mapping[str, Any]) -> Made:
+    """One with all required fields and a few of the others."""
+    chosen = draw(st.lists(st.sampled_from(sorted(optional)), max_size=4, unique=True))
+    strategies = {**required, **{name: optional[name] for name in chosen}}
+    return kind(**{name: draw(strategy) for name, strategy in strategies.items()})
+
+
+def one(kind: type[Made], required: Mapping[str, Any], optional: Mapping[str, Any]) -> st.SearchStrategy[tuple[Made, ...]]:
+    """A list of one such thing."""
+    return st.tuples(some(kind, required, optional))
+
+
+NAME = {"name": names}
+REASONS = st.sampled_from(["timeout", "lost", "1", "255"])
+RETRY = {"delay": st.just("2s"), "scaling_factor": st.integers(0, 10), "on": st.lists(REASONS, max_size=2).map(tuple)}
+PROGRAM: dict[str, Any] = {
     "description": texts,
     "run": scripts,
-    "image": st.just("") | words,
+    "image": words,
     "cmd": lists,
     "entrypoint": lists,
     "env": texts_by_name,
     "files": st.dictionaries(words.map(lambda word: f"d/{word}"), scripts, max_size=2),
-    "registry": registries,
+    "registry": some(Registry, {}, {"username": texts, "password": texts}),
     "timeout": durations,
 }
-before = st.lists(st.builds(AuxTask, **program), max_size=1).map(tuple)
-after = st.lists(st.builds(AuxTask, **program, always=st.booleans()), max_size=1).map(tuple)
-probes = st.none() | st.builds(Probe, path=words.map(lambda word: f"/{word}"), port=st.integers(1, 65535), timeout=durations)
-conditions = st.sampled_from(["", "false", "true"])
-webhooks = st.builds(
-    Webhook, url=st.just("https://a.example/"), headers=st.dictionaries(words, texts, max_size=1), event=texts, if_=conditions
-)
-either: dict[str, Any] = {"var": texts, "if_": conditions, "tags": lists, "priority": st.integers(0, 9)}
-either["on_error"] = st.sampled_from(["", "fail", "continue", "ignore"])
-starts = st.sampled_from([{}, {"delay": "5s"}, {"run_at": "2026-03-01T12:00:00Z"}])
-simple = st.builds(
+RUNNING: dict[str, Any] = {
+    "retry": some(Retry, {"limit": st.integers(1, 10)}, RETRY),
+    "limits": some(Limits, {}, {"cpus": st.just("1/2"), "memory": st.just("10m")}),
+    "timeout": durations,
+    "queue": words.map(lambda word: f"q-{word}"),
+    "priority": st.integers(0, 9),
+}
+PROBE = {"path": words.map(lambda word: f"/{word}"), "port": st.integers(1, 65535)}
+WEBHOOK = {"headers": st.dictionaries(words, texts, max_size=1), "event": texts, "if_": conditions}
+EITHER: dict[str, Any] = {
+    "var": texts,
+    "if_": conditions,
+    "tags": lists,
+    "priority": st.integers(0, 9),
+    "on_error": st.sampled_from(["fail", "continue", "ignore"]),
+    "delay": st.just("5s"),
+}
+WITHIN: dict[str, Any] = {
+    "description": texts,
+    "secrets": texts_by_name,
+    "auto_delete": some(AutoDelete, {}, {"after": durations}),
+    "webhooks": one(Webhook, {"url": st.just("https://a.example/")}, WEBHOOK),
+}
+simple = some(
     Task,
-    **program,
-    **either,
-    workdir=texts,
-    queue=st.just("") | words.map(lambda word: f"q-{word}"),
-    retry=retries,
-    mounts=st.lists(st.builds(Mount, type=st.just("volume"), target=st.just("/data")), max_size=1).map(tuple),
-    networks=st.lists(words, max_size=2).map(tuple),
-    pre=before,
-    post=after,
-    sidecars=st.lists(st.builds(SidecarTask, **program, probe=probes), max_size=1).map(tuple),
-    limits=limits,
-    gpus=st.sampled_from(["", "all", "device=0,1"]),
+    NAME,
+    {
+        **PROGRAM,
+        **RUNNING,
+        **EITHER,
+        "workdir": texts,
+        "mounts": one(Mount, {"type": st.just("volume"), "target": st.just("/data")}, {"opts": st.just({})}),
+        "networks": st.tuples(words),
+        "pre": one(AuxTask, NAME, PROGRAM),
+        "post": one(AuxTask, NAME, {**PROGRAM, "always": st.booleans()}),
+        "sidecars": one(SidecarTask, NAME, {**PROGRAM, "probe": some(Probe, PROBE, {"timeout": durations})}),
+        "gpus": st.sampled_from(["all", "device=0,1"]),
+    },
 )
-auto_deletes = st.none() | st.builds(AutoDelete, after=durations)
 
 
 def composites(tasks: st.SearchStrategy[Task]) -> st.SearchStrategy[Task]:
     """Tasks that have these within."""
-    some = st.lists(tasks, min_size=1, max_size=2).map(tuple)
-    parallel = st.builds(Parallel, tasks=some, min_success=st.integers(0, 1))
-    elements = st.sampled_from(["[1, 2]", "{{ sequence(1, 5) }}", '{"a": nil}'])
-    each = st.builds(
-        Each, var=words, list=elements, task=tasks, concurrency=st.integers(0, 99_999), min_success=st.integers(0, 9)
-    )
-    subjob = st.builds(
-        SubJob,
-        name=names,
-        description=texts,
-        tasks=some,
-        inputs=texts_by_name,
-        secrets=texts_by_name,
-        auto_delete=auto_deletes,
-        output=texts,
-        detached=st.booleans(),
-        webhooks=st.lists(webhooks, max_size=1).map(tuple),
-    )
+    inner = {"tasks": st.lists(tasks, min_size=1, max_size=2).map(tuple)}
+    least = {"min_success": st.integers(0, 1)}
+    listed = {"list": st.sampled_from(["[1, 2]", "{{ sequence(1, 5) }}", '{"a": nil}']), "task": tasks}
+    subjob = {**WITHIN, "inputs": texts_by_name, "output": texts, "detached": st.booleans()}
     return st.one_of(
-        st.builds(Task, name=names, **either, parallel=parallel),
-        st.builds(Task, name=names, **either, each=each),
-        st.builds(Task, name=names, **either, subjob=subjob),
+        some(Task, {**NAME, "parallel": some(Parallel, inner, least)}, EITHER),
+        some(Task, {**NAME, "each": some(Each, listed, {**least, "var": words, "concurrency": st.integers(0, 99_999)})}, EITHER),
+        some(Task, {**NAME, "subjob": some(SubJob, {**NAME, **inner}, subjob)}, EITHER),
     )
 
 
 tasks = st.recursive(simple, composites, max_leaves=4)
-jobs = st.builds(
-    lambda start, **fields: Job(**start, **fields),
-    starts,
-    name=names,
-    description=texts,
-    tags=lists,
-    inputs=st.dictionaries(texts, texts, max_size=3),
-    secrets=texts_by_name,
-    output=st.sampled_from(["", "done"]),
-    defaults=st.none()
-    | st.builds(Defaults, retry=retries, limits=limits, timeout=durations, queue=st.just("q"), priority=st.integers(0, 9)),
-    webhooks=st.lists(webhooks, max_size=1).map(tuple),
-    permissions=st.lists(st.builds(Permission, user=names), max_size=1).map(tuple),
-    auto_delete=auto_deletes,
-    tasks=st.lists(tasks, min_size=1, max_size=2).map(tuple),
+jobs = some(
+    Job,
+    {**NAME, "tasks": st.lists(tasks, min_size=1, max_size=2).map(tuple)},
+    {
+        **WITHIN,
+        "tags": lists,
+        "inputs": st.dictionaries(texts, texts, max_size=3),
+        "output": st.just("done"),
+        "defaults": some(Defaults, {}, RUNNING),
+        "permissions": one(Permission, {"user": names}, {"role": st.just("")}),
+        "run_at": st.just("2026-03-01T12:00:00Z"),
+    },
 )
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -152,11 +160,13 @@ def complaints(job: Job) -> list[str]:
     return []
 
 
+@EASY
 @given(jobs)
 def test_a_job_within_the_rules_is_taken(job: Job) -> None:
     assert complaints(job) == []
 
 
+@EASY
 @given(jobs)
 def test_a_job_written_as_json_is_read_back_in_both_ways(job: Job) -> None:
     written = msgspec.json.encode(job)
@@ -164,12 +174,14 @@ def test_a_job_written_as_json_is_read_back_in_both_ways(job: Job) -> None:
     assert decode_job(written[:-1] + b',"wait":null}', "json").job == job
 
 
+@EASY
 @given(jobs)
 def test_a_job_written_as_yaml_is_read_back(job: Job) -> None:
     text = yaml.safe_dump(msgspec.to_builtins(job), allow_unicode=True)
     assert decode_job(text.encode(), "yaml").job == job
 
 
+@EASY
 @given(jobs, st.data())
 def test_a_key_twice_is_never_overlooked(job: Job, data: st.DataObject) -> None:
     text = msgspec.json.encode(job).decode()
@@ -191,6 +203,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(inner, (*path, key))
 
 
+@EASY
 @given(jobs, values, st.data())
 def test_whatever_stands_in_the_place_of_something_is_taken_as_it_is_or_refused(
     job: Job, value: Any, data: st.DataObject
@@ -218,6 +231,7 @@ elements = st.recursive(
 )
 
 
+@EASY
 @given(st.lists(elements, max_size=4) | st.dictionaries(texts, elements, max_size=4))
 def test_a_list_written_as_it_is_becomes_an_expression_that_gives_it(value: Any) -> None:
     document = {"name": "j", "tasks": [{"name": "t", "each": {"list": value, "task": {"name": "i"}}}]}
@@ -227,6 +241,7 @@ def test_a_list_written_as_it_is_becomes_an_expression_that_gives_it(value: Any)
         assert plain(evaluate_field(task.each.list)) == value
 
 
+@EASY
 @given(st.binary(max_size=200), st.sampled_from(["json", "yaml", None]))
 def test_rubbish_is_refused_and_never_crashes(body: bytes, form: Any) -> None:
     try:
@@ -235,6 +250,7 @@ def test_rubbish_is_refused_and_never_crashes(body: bytes, form: Any) -> None:
         assert str(error)  # noqa: PT017 taken or refused, both are answers
 
 
+@EASY
 @given(st.text(st.sampled_from("{}[]:,-&*!|>'\"#%@`? \nabc01<"), max_size=60))
 def test_what_looks_like_yaml_is_read_or_refused(text: str) -> None:
     try:
@@ -243,6 +259,7 @@ def test_what_looks_like_yaml_is_read_or_refused(text: str) -> None:
         assert str(error)  # noqa: PT017 taken or refused, both are answers
 
 
+@EASY
 @given(values)
 def test_both_forms_make_the_same_tree(value: Any) -> None:
     def outline(node: Any) -> Any:
@@ -254,6 +271,7 @@ def test_both_forms_make_the_same_tree(value: Any) -> None:
     assert outline(from_json(written)) == outline(from_yaml(yaml.safe_dump(json.loads(written), allow_unicode=False)))
 
 
+@EASY
 @given(values, values)
 def test_any_values_in_the_place_of_fields_are_refused_with_a_reason(name: Any, task: Any) -> None:
     body = json.dumps({"name": name, "tasks": [task]}).encode()
