@@ -13,6 +13,7 @@ import pytest
 from windlass.ids import JobId, TaskId
 from windlass.messages.commands import RunTask
 from windlass.messages.jobs import Task
+from windlass.secrets.redaction import NOTHING
 from windlass.worker.auto import usual_host
 from windlass.worker.docker.engine import Engine, answers
 from windlass.worker.docker.runtime import Docker, DockerSettings
@@ -28,6 +29,7 @@ class Recorder:
     def __init__(self, keeps: bool = True) -> None:
         self.pieces: list[tuple[str, str]] = []
         self.values: list[float] = []
+        self.redactor = NOTHING
         self.chars = 0
         self.largest = 0
         self.resident_max = 0

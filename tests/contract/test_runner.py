@@ -31,12 +31,17 @@ from windlass.messages.commands import (
 )
 from windlass.messages.envelope import Message, encode, open_envelope
 from windlass.messages.jobs import Task
+from windlass.messages.sealing import open_result, seal_task
+from windlass.secrets import keys
+from windlass.secrets.keys import Keys
+from windlass.secrets.redaction import REDACTED
 from windlass.worker.levels import Levels
 from windlass.worker.runner import Runner
 from windlass.worker.runtime import Failed, Outcome, Sink, Stopped, Succeeded, TimedOut
 from windlass.worker.spool import Spool
 
 WORKER = WorkerId("w-1")
+KEYS = keys.transport(Keys([keys.new()]), "worker")
 JOB = JobId(ids.derive(clock.now(), 0, "job"))
 
 
@@ -88,7 +93,7 @@ class Stage:
         self.spool = Spool(folder)
         self.spool.open()
         self.runner = Runner(
-            worker=WORKER, bus=bus, runtime=self.runtime, spool=self.spool, clock=clock, shards=1, worked=lambda: None
+            worker=WORKER, bus=bus, runtime=self.runtime, spool=self.spool, clock=clock, shards=1, worked=lambda: None, keys=KEYS
         )
         names = Names(bus.subjects)
         self.said: list[tuple[Message, Any]] = []
@@ -506,3 +511,57 @@ async def test_what_a_dead_worker_was_sent_goes_to_another_after_the_ack_wait(bu
     await other.levels.start()
     await until("another has it", lambda: len(other.begun) == 1, streams.TASK_ACK_WAIT_S + 10)
     await other.levels.rest()
+
+
+# -- secrets --------------------------------------------------------------------------------------------------------
+
+
+async def _sealed(stage: Stage, by: Keys = KEYS) -> tuple[RunTask, Task]:
+    """A task whose definition holds a secret, put in the queue as it may travel."""
+    whole = task("t", env={"TOKEN": "hunter2"})
+    shown = task("t", env={"TOKEN": REDACTED})
+    row = TaskId(ids.derive(clock.now(), 0, secrets.token_hex(4)))
+    run = seal_task(RunTask(job=JOB, run=1, task=row, attempt=1, key="1", definition=whole), shown, ["hunter2"], by)
+    assert b"hunter2" not in encode(run, id="m", at=clock.now())
+    await stage.send(run)
+    await stage.heard(ClaimTask, run)
+    await stage.order(GrantTask(**stage.fence(run)))
+    return run, whole
+
+
+async def test_a_task_sees_its_secrets_and_nobody_sees_them_in_its_result(stage: Stage) -> None:
+    stage.runtime.outcome = Succeeded("it is hunter2")
+    run, whole = await _sealed(stage)
+    await until("it runs", lambda: stage.runtime.begun)
+    assert stage.runtime.begun[0].definition == whole
+    stage.runtime.go_on.set()
+    message, report = await stage.heard(CompleteTask, run)
+    assert report.result == f"it is {REDACTED}"
+    assert open_result(report, KEYS).result == "it is hunter2"
+    assert all(b"hunter2" not in payload for _, _, payload in stage.spool.left())
+    await stage.answer(message)
+
+
+async def test_an_error_shows_no_secret(stage: Stage) -> None:
+    stage.runtime.outcome = Failed("exit code 1: aHVudGVyMg== is hunter2", 1)
+    run, _ = await _sealed(stage)
+    stage.runtime.go_on.set()
+    message, report = await stage.heard(FailTask, run)
+    assert report.error == f"exit code 1: {REDACTED} is {REDACTED}"
+    await stage.answer(message)
+
+
+async def test_a_task_that_was_sealed_with_another_key_fails_and_says_so(stage: Stage) -> None:
+    run, _ = await _sealed(stage, Keys([keys.new()]))
+    message, report = await stage.heard(FailTask, run)
+    assert "sealed with key" in report.error
+    assert "WINDLASS_SECRET_KEY" in report.error
+    assert stage.runtime.begun == []
+    await stage.answer(message)
+
+
+def test_a_task_that_is_large_fits_a_message_though_it_is_sealed() -> None:
+    whole = task("t", env={"TOKEN": "hunter2" * 300_000})
+    order = RunTask(job=JOB, run=1, task=TaskId(JOB), attempt=1, key="1", definition=whole)
+    sealed = seal_task(order, task("t", env={"TOKEN": REDACTED * 300_000}), ["hunter2"], KEYS)
+    assert len(encode(sealed, id="m", at=clock.now())) < streams.MESSAGE_MAX - 64 * 1024

@@ -189,9 +189,11 @@ def test_unknown_runtime_and_bad_name() -> None:
 WORKER = """
 import asyncio, sys
 from tests.contract.runtimes import a_task
+from windlass.secrets.redaction import NOTHING
 from windlass.worker.shell import Shell, ShellSettings
 
 class Out:
+    redactor = NOTHING
     def output(self, stream, text):
         print(text, end="", flush=True)
     def progress(self, value):

@@ -106,6 +106,7 @@ async def work(
             shards=shards,
             worked=health.progressed,
             timeout=settings.timeout,
+            keys=settings.keys,
         )
         pulse = service.Pulse(bus, worker, settings.name, "worker", RELEASE, clock)
         orders = Puller(bus, Names(bus.subjects).orders(worker), ORDERS, runner.order, wanted=256)

@@ -8,6 +8,7 @@ import msgspec
 
 from windlass.ids import JobId, TaskId
 from windlass.messages.notices import LogPart
+from windlass.secrets.redaction import NOTHING, Redactor
 
 PART_MAX = 64 * 1024
 """Bytes of a part in a message, at most: a character takes up to six, as an escape sequence does."""
@@ -27,7 +28,15 @@ _encode = msgspec.json.Encoder().encode
 class Output:
     """The sink of one attempt; `send` stores a part with the broker and says whether it did."""
 
-    def __init__(self, job: JobId, task: TaskId, attempt: int, send: Callable[[LogPart], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        job: JobId,
+        task: TaskId,
+        attempt: int,
+        send: Callable[[LogPart], Awaitable[bool]],
+        redactor: Redactor = NOTHING,
+    ) -> None:
+        self.redactor = redactor
         self._job, self._task, self._attempt, self._send = job, task, attempt, send
         self._pieces: deque[tuple[str, str]] = deque()
         self._size = 0

@@ -33,6 +33,9 @@ from windlass.messages.commands import (
 )
 from windlass.messages.envelope import encode, open_envelope, trace_of
 from windlass.messages.notices import LogPart, Running
+from windlass.messages.sealing import open_task, seal_result
+from windlass.secrets.keys import Keys, Unopened
+from windlass.secrets.redaction import Redactor
 from windlass.worker.output import Output
 from windlass.worker.runtime import Failed, Runtime, Stopped, Succeeded, TimedOut, Vanished
 from windlass.worker.spool import Spool
@@ -98,9 +101,10 @@ class Runner:
         shards: int,
         worked: Callable[[], None],
         timeout: str = "",
+        keys: Keys | None = None,
     ) -> None:
         self._worker, self._bus, self._runtime, self._spool = worker, bus, runtime, spool
-        self._clock, self._shards, self._worked, self._timeout = clock, shards, worked, timeout
+        self._clock, self._shards, self._worked, self._timeout, self._keys = clock, shards, worked, timeout, keys
         self._held: dict[Key, Attempt] = {}
         self._reporting: dict[Key, asyncio.Event] = {}
         self._done: OrderedDict[Key, None] = OrderedDict()
@@ -202,18 +206,23 @@ class Runner:
                 raise
 
     async def _run(self, attempt: Attempt) -> CompleteTask | FailTask:
-        task = attempt.task
-        fence = self._fence(task)
+        fence = self._fence(attempt.task)
+        try:
+            task, secrets = open_task(attempt.task, self._keys)
+        except Unopened as error:
+            return FailTask(**fence, error=f"this worker cannot read its secrets: {error}")
+        task = _completed(task, attempt.task.definition.env.get(TRACE), self._timeout)
+        redactor = Redactor(secrets)
         refusal = self._runtime.refusal(task)
         if refusal is not None:
-            return FailTask(**fence, error=refusal)
-        output = Output(task.job, task.task, task.attempt, self._send_part)
+            return FailTask(**fence, error=redactor.text(refusal))
+        output = Output(task.job, task.task, task.attempt, self._send_part, redactor)
         output.on_progress = lambda value: self._progress(task, value)
         started = self._clock.monotonic()
         try:
             outcome = await self._runtime.run(task, self._worker, output, attempt.stop)
         except Exception as error:
-            log.error("runtime_broke", task=task.task, error=repr(error), exc_info=True)
+            log.error("runtime_broke", task=task.task, error=redactor.text(repr(error)), exc_info=not secrets)
             outcome = Failed(f"the worker could not run it: {error!r}")
         finally:
             if (rest := await output.close()) is not None:
@@ -230,13 +239,13 @@ class Runner:
         )
         match outcome:
             case Succeeded():
-                return CompleteTask(**fence, result=outcome.result)
+                return seal_result(CompleteTask(**fence, result=outcome.result), redactor.text(outcome.result), self._keys)
             case Failed():
-                return FailTask(**fence, error=_shortened(outcome.error), exit_code=outcome.exit_code)
+                return FailTask(**fence, error=_shortened(redactor.text(outcome.error)), exit_code=outcome.exit_code)
             case TimedOut():
-                return FailTask(**fence, error=_shortened(outcome.error), reason="timeout")
+                return FailTask(**fence, error=_shortened(redactor.text(outcome.error)), reason="timeout")
             case Vanished():
-                return FailTask(**fence, error=_shortened(outcome.error), reason="lost")
+                return FailTask(**fence, error=_shortened(redactor.text(outcome.error)), reason="lost")
             case Stopped():
                 return self._ended(attempt)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from windlass.messages.commands import RunTask
 from windlass.messages.jobs import AuxTask, SidecarTask, Task
+from windlass.secrets.redaction import Redactor
 
 Program = Task | AuxTask | SidecarTask
 """What is run: the task itself, or what runs before, after or beside it."""
@@ -57,7 +58,12 @@ Outcome = Succeeded | Failed | Stopped | TimedOut | Vanished
 
 
 class Sink(Protocol):
-    """Where a running task's words go. Both calls return at once and never raise: a flood is the sink's problem."""
+    """Where a running task's words go. Both calls return at once and never raise: a flood is the sink's problem.
+
+    `redactor` says what may not get there, or into an error.
+    """
+
+    redactor: Redactor
 
     def output(self, stream: str, text: str) -> None:
         """Text that came on `out` or `err`, decoded, in order; not necessarily whole lines."""
@@ -72,7 +78,7 @@ class Aside:
     """The sink of a program beside a task: what it says belongs to the task's output, how far it is does not count."""
 
     def __init__(self, sink: Sink) -> None:
-        self.output = sink.output
+        self.output, self.redactor = sink.output, sink.redactor
 
     def progress(self, value: float) -> None:
         """See `Sink`."""

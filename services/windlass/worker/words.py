@@ -2,6 +2,7 @@
 
 import codecs
 
+from windlass.secrets.redaction import Stream
 from windlass.worker.runtime import TAIL_LINES, Sink
 
 TAIL_CHARS = 16 * 1024
@@ -32,25 +33,32 @@ class Tail:
 
 
 class Words:
-    """Decodes one stream piece by piece: a character cut in two is put together, bad UTF-8 replaced, NUL removed."""
+    """Decodes one stream piece by piece: a character cut in two is put together, bad UTF-8 replaced, NUL removed.
+
+    Secrets are taken out here, before anything is cut.
+    """
 
     def __init__(self, stream: str, sink: Sink, tail: Tail) -> None:
         self._stream = stream
         self._sink = sink
         self._tail = tail
+        self._clean = Stream(sink.redactor)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data: bytes) -> None:
         """Hand on what came."""
-        self._emit(self._decoder.decode(data))
+        self._emit(self._clean.feed(_storable(self._decoder.decode(data))))
 
     def end(self) -> None:
         """Hand on what was waiting for its other half."""
-        self._emit(self._decoder.decode(b"", final=True))
+        rest = self._clean.feed(_storable(self._decoder.decode(b"", final=True)))
+        self._emit(rest + self._clean.close())
 
     def _emit(self, text: str) -> None:
-        if "\0" in text:
-            text = text.replace("\0", "")
         if text:
             self._tail.add(text)
             self._sink.output(self._stream, text)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "") if "\0" in text else text

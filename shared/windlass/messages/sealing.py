@@ -22,6 +22,9 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     secrets: tuple[str, ...] = ()
 
 
+CLEAR_MAX = 1024 * 1024
+"""Characters of a sealed task beside which its definition stands in clear as well: both must fit a message."""
+
 _encode = msgspec.json.Encoder().encode
 _jobs, _tasks = msgspec.json.Decoder(Job), msgspec.json.Decoder(Sealed)
 
@@ -86,6 +89,8 @@ def seal_task(order: RunTask, clear: Task, values: Sequence[str], keys: Keys) ->
     """A task as it may travel, sealed with the workers' key; `clear` is its definition without the secrets in `values`."""
     within = Sealed(definition=None if clear == order.definition else order.definition, secrets=tuple(values))
     sealed = keys.seal(_encode(within), "task.run", order.job, order.task)
+    if within.definition is not None and len(sealed) > CLEAR_MAX:
+        clear = Task(name=clear.name)
     return msgspec.structs.replace(order, definition=clear, sealed=sealed)
 
 

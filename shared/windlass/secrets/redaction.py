@@ -95,6 +95,10 @@ class Redactor:
         return min((_begun(text, form) for form in self._forms), default=len(text))
 
 
+NOTHING = Redactor(())
+"""Finds nothing."""
+
+
 class Stream:
     """Takes the values of a redactor out of a text that comes in pieces; together it gives what `Redactor.text` would."""
 
@@ -105,6 +109,8 @@ class Stream:
 
     def feed(self, piece: str) -> str:
         """What may be shown by now; the end is held back for as long as it may be the beginning of a value."""
+        if not self._redactor.values:
+            return piece
         text = self._held + piece
         found = self._redactor._found(text)
         upto = self._redactor._begun(text)

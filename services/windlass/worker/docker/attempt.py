@@ -75,6 +75,7 @@ class Delivery:
 
     def __init__(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
         self._sink = sink
+        self.redactor = sink.redactor
         self._loop = loop
         self._permits = threading.BoundedSemaphore(PIECES_MAX)
 
