@@ -15,7 +15,7 @@ from tests.support.services import Desk, Hand, coordinator, desk
 from tests.support.waiting import until
 from windlass import ids
 from windlass.clock import system as clock
-from windlass.coordinator.job.decide import SKIPS_MAX
+from windlass.coordinator.job.decide import OPENED_MAX
 from windlass.errors import Conflict, NotFound, Rejected
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -443,16 +443,16 @@ async def test_what_waits_is_counted_by_queue_and_shard(here: Here) -> None:
 
 
 async def test_a_long_row_of_skipped_tasks_ends_by_itself(here: Here) -> None:
-    name = await here.desk.submit(job(*[task(f"t{i}", if_="false") for i in range(2 * SKIPS_MAX + 3)]))
+    name = await here.desk.submit(job(*[task(f"t{i}", if_="false") for i in range(2 * OPENED_MAX + 3)]))
     await here.until_rows("it ends", "SELECT 1 FROM jobs WHERE id = %s::uuid AND state = 'COMPLETED'", name)
     tags = await here.events(name)
-    assert tags.count("task.skipped") == 2 * SKIPS_MAX + 3
+    assert tags.count("task.skipped") == 2 * OPENED_MAX + 3
 
 
 async def test_going_on_twice_dispatches_once(here: Here) -> None:
-    name = await here.desk.submit(job(*[task(f"t{i}", if_="false") for i in range(SKIPS_MAX)], task("last", queue="nobody")))
+    name = await here.desk.submit(job(*[task(f"t{i}", if_="false") for i in range(OPENED_MAX)], task("last", queue="nobody")))
     await here.until_rows("it waits", "SELECT 1 FROM tasks WHERE job = %s::uuid AND state = 'SCHEDULED'", name)
-    go_on = AdvanceJob(job=name, run=1, position=SKIPS_MAX + 1)
+    go_on = AdvanceJob(job=name, run=1, position=OPENED_MAX + 1)
     for _ in range(3):
         await here.desk.ask(here.bus.subjects.pending(here.desk.shard_of(name)), go_on)
     assert (await here.events(name)).count("task.dispatched") == 1

@@ -97,7 +97,9 @@ def rows(connection: psycopg.Connection, query: str) -> list[Any]:
 def test_what_a_coordinator_stored_is_what_the_log_says(here: psycopg.Connection, database: str) -> None:
     result, told = compare(database)
     assert (told, result.events, result.differing) == ([], 12, 0)
-    assert dict(result.rows) == {"jobs": 2, "tasks": 3, "job_vars": 1, "idempotency_keys": 1, "job_counts": 2}
+    assert {name: n for name, n in result.rows.items() if n} == {
+        "jobs": 2, "tasks": 3, "job_vars": 1, "idempotency_keys": 1, "job_counts": 2
+    }  # fmt: skip
 
 
 CHANGES = {
@@ -192,11 +194,11 @@ def test_the_command_says_how_much_differs_and_ends_accordingly(here: psycopg.Co
         done = windlass("rebuild", *options, environ={"WINDLASS_POSTGRES_DSN": database})
         return done.returncode, done.stdout.splitlines()[-1] if done.stdout else done.stderr
 
-    assert said("--verify") == (0, "12 events, 5 projections, 0 bytes differ")
+    assert said("--verify") == (0, "12 events, 7 projections, 0 bytes differ")
     here.execute("UPDATE tasks SET result = 'A result' WHERE result = 'a result'")
     assert said("--verify") == (1, "12 events, 5 projections, 1 bytes differ")
-    assert said() == (0, "12 events, 5 projections, 0 bytes differ")
-    assert said("--verify") == (0, "12 events, 5 projections, 0 bytes differ")
+    assert said() == (0, "12 events, 7 projections, 0 bytes differ")
+    assert said("--verify") == (0, "12 events, 7 projections, 0 bytes differ")
     assert log.take(here, 2, "me") is not None
     code, complaint = said()
     assert code == 1

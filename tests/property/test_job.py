@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.scenario import JOB, THEN, W1, W2, render, rows, submit
 from windlass import ids
-from windlass.coordinator.job.decide import SKIPS_MAX, run_to_end
+from windlass.coordinator.job.decide import OPENED_MAX, run_to_end
 from windlass.coordinator.job.outgoing import advance_due
 from windlass.errors import NotFound, Rejected
 from windlass.eventlog.follow import Recorded
@@ -61,7 +61,7 @@ _tasks = st.builds(
     retry=st.sampled_from([None, None, Retry(limit=1), Retry(limit=3), Retry(limit=2, delay="3s")]),
     timeout=st.sampled_from(["", "", "10s"]),
 )
-_row = st.sampled_from([0, 0, 0, 0, 0, SKIPS_MAX - 1, SKIPS_MAX, 2 * SKIPS_MAX + 1])
+_row = st.sampled_from([0, 0, 0, 0, 0, OPENED_MAX - 1, OPENED_MAX, 2 * OPENED_MAX + 1])
 
 
 class Life(RuleBasedStateMachine):
@@ -100,8 +100,8 @@ class Life(RuleBasedStateMachine):
         if chance == 0:
             self.command(CancelJob(job=JOB))
 
-    @precondition(lambda self: self.work.job is not None and len(self.definition.tasks) > SKIPS_MAX)
-    @rule(back=st.sampled_from([0, 0, 0, 1, SKIPS_MAX]))
+    @precondition(lambda self: self.work.job is not None and len(self.definition.tasks) > OPENED_MAX)
+    @rule(back=st.sampled_from([0, 0, 0, 1, OPENED_MAX]))
     def advance(self, back: int) -> None:
         assert self.work.job is not None
         self.command(AdvanceJob(job=JOB, run=1, position=max(0, self.work.job.position - back)))
@@ -215,9 +215,10 @@ class Life(RuleBasedStateMachine):
         self.said.append(command)
         self.now += timedelta(milliseconds=1)
         if isinstance(command, Fence) and command.task not in self.work.tasks and command.task in self.whole.tasks:
-            self.work.tasks[command.task] = msgspec_row(self.whole.tasks[command.task])  # as the shell loads what is named
+            self.work.put(msgspec_row(self.whole.tasks[command.task]))  # as the shell loads what is named
         try:
-            events = run_to_end(command, self.work, self.now, render, evolve)
+            steps = run_to_end(command, {JOB: self.work}, self.now, render, evolve)
+            events = [event for _, event in steps]
         except Rejected:
             return
         except NotFound:
@@ -244,7 +245,7 @@ class Life(RuleBasedStateMachine):
     def decide_again(self, command: JobCommand) -> None:
         """Deciding twice adds nothing."""
         try:
-            assert run_to_end(command, self.work, self.now + timedelta(seconds=1), render, evolve) == []
+            assert run_to_end(command, {JOB: self.work}, self.now + timedelta(seconds=1), render, evolve) == []
         except Rejected:
             return
 
@@ -360,9 +361,11 @@ def msgspec_row(row: TaskRow) -> TaskRow:
 
 def msgspec_copy(work: JobWork) -> JobWork:
     """A working set of its own rows."""
-    copy = JobWork(variables=dict(work.variables))
-    copy.job = msgspec.structs.replace(work.job) if work.job is not None else None
-    copy.tasks = {task: msgspec_row(row) for task, row in work.tasks.items()}
+    copy = JobWork(job=msgspec.structs.replace(work.job) if work.job is not None else None)
+    for name, value in work.variables.items():
+        copy.set(name, value)
+    for row in work.tasks.values():
+        copy.put(msgspec_row(row))
     return copy
 
 

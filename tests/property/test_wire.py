@@ -30,6 +30,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     """Values of an annotated type, as messages use them."""
     if kind is str:
         return _text
+    if kind is Any:
+        return _text | st.integers(-(2**63), 2**63 - 1) | st.lists(_text, max_size=2)
     if kind is bool:
         return st.booleans()
     if kind is int:

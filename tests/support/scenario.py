@@ -9,7 +9,8 @@ from typing import Any, Self
 import msgspec
 
 from windlass import ids
-from windlass.coordinator.job.decide import run_to_end
+from windlass.coordinator.job.decide import Fold, run_to_end
+from windlass.coordinator.job.evaluation import Render
 from windlass.errors import Invalid, WindlassError
 from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId, TaskId, WorkerId
@@ -55,7 +56,7 @@ JOB = JobId(ids.derive(THEN, 0x2A, "the job"))
 W1, W2 = WorkerId("worker-one"), WorkerId("worker-two")
 
 
-def render(template: str, context: Mapping[str, object]) -> str:
+def render(template: str, context: Mapping[str, object], form: str = "text") -> str:
     """A stand-in for the template engine: `{{ tasks.x }}`, `{{ inputs.x }}` and `{{ job.x }}`, or a refusal."""
 
     def value(match: re.Match[str]) -> str:
@@ -261,6 +262,11 @@ def expire(row: TaskId, attempt: int = 1) -> ExpireTask:
     return ExpireTask(job=JOB, task=row, attempt=attempt)
 
 
+def decided(command: JobCommand, work: JobWork, render: Render = render, fold: Fold = evolve) -> list[JobEvent]:
+    """The events of one job that a command makes."""
+    return [event for _, event in run_to_end(command, {command.job: work}, NOW, render, fold)]
+
+
 # -- the sentence itself --------------------------------------------------------------------------------------------
 
 
@@ -272,8 +278,11 @@ class Outcome:
         self.work = work
         self.events: Sequence[JobEvent] = []
         self.error: WindlassError | None = None
+        self.works = {command.job: work}
+        """Of the job, and of jobs that it started."""
         try:
-            self.events = run_to_end(command, work, at, render, evolve)
+            self.steps = run_to_end(command, self.works, at, render, evolve)
+            self.events = [event for of, event in self.steps if of is work]
         except WindlassError as error:
             self.error = error
 
@@ -307,6 +316,7 @@ class Given:
             evolve(self.work, event)
         self.work.touched.clear()
         self.work.set_variables.clear()
+        self.work.listed.clear()
         self.work.to_stop.clear()
 
     def when(self, command: JobCommand, at: datetime = NOW) -> Outcome:

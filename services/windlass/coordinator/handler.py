@@ -8,7 +8,7 @@ thrown away.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +22,8 @@ from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
 from windlass.bus.consume import Jetstream
 from windlass.bus.streams import ACK_WAIT_S
 from windlass.clock import Clock
-from windlass.coordinator.job.decide import Fold, Render, run_to_end
+from windlass.coordinator.job.decide import ITEMS_MAX, Fold, Step, run_to_end
+from windlass.coordinator.job.evaluation import Render
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.coordinator.template import Costly, Rendered, Settle, recalling
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
@@ -39,6 +40,7 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    ExpandTask,
     ExpireTask,
     FailTask,
     Fence,
@@ -53,7 +55,7 @@ from windlass.messages.commands import (
     SubmitJob,
 )
 from windlass.messages.envelope import Message, encode, open_envelope, tag_of, trace_of
-from windlass.messages.events import JobEvent
+from windlass.messages.events import JobEvent, JobSubmitted
 from windlass.messages.notices import HeadMoved, StreamChanged
 from windlass.settings import Times
 
@@ -83,7 +85,7 @@ _encode = msgspec.json.Encoder().encode
 
 SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
     "jobs": (SubmitJob, CancelJob, RestartJob),
-    "pending": (AdvanceJob, StartJob, QueueTask, ExpireTask),
+    "pending": (AdvanceJob, ExpandTask, StartJob, QueueTask, ExpireTask),
     "started": (ClaimTask,),
     "progress": (ReportProgress,),
     "completed": (CompleteTask,),
@@ -166,6 +168,8 @@ class Coordinator:
         self._own: deque[Item] = deque()
         self._wake = asyncio.Event()
         self._cache: dict[JobId, JobWork] = {}
+        self._touched: set[JobId] = set()
+        """Jobs whose working sets may hold what is not stored."""
         self._frozen: dict[JobId, str] = {}
         self._telling: set[asyncio.Task[Any]] = set()
         self._asking: dict[asyncio.Task[None], JobId] = {}
@@ -203,6 +207,7 @@ class Coordinator:
     def forget(self) -> None:
         """Drop all that memory holds; what was not committed comes again from the broker."""
         self._cache.clear()
+        self._touched.clear()
         self._waiting.clear()
         self._own.clear()
         for asking in self._asking:
@@ -218,6 +223,12 @@ class Coordinator:
     def _drop(self, jobs: Iterable[JobId]) -> None:
         for job in jobs:
             self._cache.pop(job, None)
+
+    def _undo(self, items: list[Item]) -> None:
+        """Drop all that deciding a batch has changed and not stored."""
+        self._drop(self._touched)
+        self._drop(item.job for item in items)
+        self._touched.clear()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Decide until `stop`; what was taken by then and not decided comes again elsewhere."""
@@ -306,12 +317,12 @@ class Coordinator:
                 await self._commit(draft)
             except Taken as error:
                 refused: WindlassError = error
-                self._drop(item.job for item in items)
+                self._undo(items)
             except Overtaken as error:
                 raise Unavailable(f"another coordinator took a shard: {error}") from error
             except Unfit as error:
                 refused = error
-                self._drop(item.job for item in items)
+                self._undo(items)
                 break
             else:
                 BATCH_SIZE.observe(len(items))
@@ -339,9 +350,9 @@ class Coordinator:
                 return self._decide(items)
             except _FrozenError:
                 optimistic = False
-                self._drop(item.job for item in items)
+                self._undo(items)
             except _CostlyError as found:
-                self._drop(item.job for item in items)
+                self._undo(items)
                 self._own.extendleft(reversed(found.rest))
                 for item, question in found.asked:
                     asking = asyncio.get_running_loop().create_task(self._ask(item, question))
@@ -367,7 +378,7 @@ class Coordinator:
         self.say([item])
 
     async def _load(self, items: list[Item], optimistic: bool) -> None:
-        """Bring the working sets of a batch into memory, with one round trip for all that is missing."""
+        """Bring the working sets of a batch into memory: one round trip for all that is missing, more for jobs below jobs."""
         jobs: dict[JobId, None] = {}
         tasks: dict[TaskId, None] = {}
         keys: dict[tuple[str, str], None] = {}
@@ -387,9 +398,21 @@ class Coordinator:
                 and (work is None or command.task not in work.tasks)
             ):
                 tasks[command.task] = None
-        if not (jobs or tasks or keys):
-            return
-        loaded = await self._read(jobs, tasks, keys)
+        if jobs or tasks or keys:
+            await self._find(items, await self._read(jobs, tasks, keys))
+        families = {item.job for item in items if self._has_relatives(item.job)}
+        while missing := {job for job in self._family(families) if job not in self._cache}:
+            await self._read(missing, {}, {})
+        if wanted := self._unlisted({item.job for item in items} | set(self._family(families))):
+            for task, part in await self._store.run_in(
+                self.generation, eventlog.load_items, {t: at for t, (_, at) in wanted.items()}
+            ):
+                parts = wanted[task][0].lists[task]
+                if all(part.first != one.first for one in parts):
+                    parts.append(part)
+
+    async def _find(self, items: list[Item], loaded: eventlog.Loaded) -> None:
+        """Find the jobs that Idempotency-Keys stand for."""
         known: dict[JobId, None] = {}
         for item in items:
             if isinstance(item.command, SubmitJob) and item.command.key is not None:
@@ -403,6 +426,35 @@ class Coordinator:
         if known:
             await self._read(known, {}, {})
 
+    def _has_relatives(self, job: JobId) -> bool:
+        work = self._cache.get(job)
+        return work is not None and (bool(work.subjobs) or (work.job is not None and work.job.parent_job is not None))
+
+    def _family(self, jobs: Iterable[JobId]) -> Iterator[JobId]:
+        """Some jobs, those above them, and those at work below all these: as far as memory knows them, and the first beyond."""
+        seen, waiting = set(jobs), list(jobs)
+        while waiting:
+            job = waiting.pop()
+            yield job
+            work = self._cache.get(job)
+            if work is None or work.job is None:
+                continue
+            near = [*work.subjobs.values(), *([work.job.parent_job] if work.job.parent_job is not None else ())]
+            waiting += [one for one in near if one not in seen]
+            seen.update(near)
+
+    def _unlisted(self, jobs: Iterable[JobId]) -> dict[TaskId, tuple[JobWork, int]]:
+        """Lists whose next elements are not in memory, or soon will not be; with the index of the next."""
+        found = {}
+        for job in jobs:
+            work = self._cache[job]
+            for task, parts in work.lists.items():
+                row = work.tasks[task].composite
+                known = max((part.next for part in parts), default=0)
+                if row is not None and known < row.size and known - row.opened < ITEMS_MAX // 2:
+                    found[task] = work, row.opened
+        return found
+
     async def _read(self, jobs: Iterable[JobId], tasks: Iterable[TaskId], keys: Iterable[tuple[str, str]]) -> eventlog.Loaded:
         wanted = list(jobs)
         loaded = await self._store.run_in(self.generation, eventlog.load, wanted, list(tasks), list(keys))
@@ -412,10 +464,10 @@ class Coordinator:
             self._cache[row.id].job = row
         for task in loaded.tasks:
             work = self._cache.get(task.job)
-            if work is not None:
-                work.tasks.setdefault(task.id, task)
+            if work is not None and task.id not in work.tasks:
+                work.put(task)
         for job, name, value in loaded.variables:
-            self._cache[job].variables[name] = value
+            self._cache[job].set(name, value)
         return loaded
 
     def _decide(self, items: list[Item]) -> _Draft:
@@ -432,7 +484,7 @@ class Coordinator:
                     self._decide_one(item, draft, heads)
                 except Costly as error:
                     costly[item.job] = item, error.question
-                    if len(costly) == COSTLY_MAX:
+                    if len(costly) == COSTLY_MAX or self._has_relatives(item.job):
                         raise _CostlyError(costly.values(), items[at + 1 :]) from error
                     continue
                 except Exception as error:  # whatever a rule raises, the other jobs go on
@@ -450,6 +502,7 @@ class Coordinator:
         before = (work.job.version, work.job.state) if work.job is not None else (0, "")
         if isinstance(command, Redrive):
             draft.before.setdefault(item.job, before)
+            self._touched.add(item.job)
             for subject, body in again(work, command, draft.now, self._times, self._bus.subjects, self._shards):
                 draft.published.append((subject, self._message(body, draft.now, work.job.trace if work.job else "")))
             REDRIVES.inc()
@@ -463,7 +516,7 @@ class Coordinator:
                     return
         try:
             render = recalling(item.answers, self._render) if item.answers else self._render
-            events = run_to_end(command, work, draft.now, render, self.fold)
+            steps = run_to_end(command, self._cache, draft.now, render, lambda *step: self._fold(draft, *step))
         except Corrupt:
             raise
         except WindlassError as error:
@@ -472,28 +525,38 @@ class Coordinator:
                 IGNORED.labels(error.reason).inc()
                 if self._confirm(work, command):
                     draft.before.setdefault(item.job, before)
+                    self._touched.add(item.job)
         else:
-            if events:
-                draft.before.setdefault(item.job, before)
-                self._append(draft, heads, item, events, before[0])
+            if steps:
+                self._append(draft, heads, item, steps)
         DECISIONS.labels(tag_of(command), item.error.code if item.error else "decided").inc()
 
-    def _append(self, draft: _Draft, heads: dict[int, int], item: Item, events: list[JobEvent], version: int) -> None:
+    def _fold(self, draft: _Draft, work: JobWork, event: JobEvent) -> None:
+        job = event.job if isinstance(event, JobSubmitted) else work.job.id if work.job is not None else JobId("")
+        self._touched.add(job)
+        if job not in draft.before:
+            draft.before[job] = (work.job.version, work.job.state) if work.job is not None else (0, "")
+        self.fold(work, event)
+
+    def _append(self, draft: _Draft, heads: dict[int, int], item: Item, steps: list[Step]) -> None:
         shard = shard_of(item.job, self._shards)
         metadata = _encode(_told(item.message))
-        tags = draft.tags.setdefault(item.job, [])
-        work = self._cache[item.job]
-        hooked = work.job is not None and work.job.definition.is_hooked
-        for event in events:
-            version += 1
+        versions: dict[JobId, int] = {}
+        for work, _ in steps:
+            assert work.job is not None
+            versions[work.job.id] = versions.get(work.job.id, work.job.version) - 1
+        for work, event in steps:
+            assert work.job is not None
+            job = work.job
+            versions[job.id] += 1
             heads[shard] += 1
             tag = tag_of(event)
-            tags.append(tag)
+            draft.tags.setdefault(job.id, []).append(tag)
             draft.batch.events.append(
                 Appended(
                     kind="job",
-                    stream=item.job,
-                    version=version,
+                    stream=job.id,
+                    version=versions[job.id],
                     shard=shard,
                     position=heads[shard],
                     type=tag,
@@ -501,7 +564,7 @@ class Coordinator:
                     metadata=metadata,
                     at=draft.now,
                     timed=is_timed(work, event),
-                    hooked=hooked,
+                    hooked=job.definition.is_hooked,
                 )
             )
         command = item.command
@@ -564,6 +627,9 @@ class Coordinator:
                     batch.counts[shard, state] -= 1
             for task in work.touched.values():
                 (batch.changed_tasks if task.stored else batch.new_tasks).append(task)
+                if task.composite is not None:
+                    (batch.changed_composites if task.stored else batch.new_composites).append(task)
+            batch.items.extend((job_id, task_id, part) for task_id, part in work.listed)
             batch.variables.extend((job_id, name, value) for name, value in work.set_variables.items())
         for bell, rung in (
             ("timed", {e.shard for e in batch.events if e.timed}),
@@ -586,6 +652,7 @@ class Coordinator:
             task.stored = True
         for job in draft.before:
             self._tidy(job)
+        self._touched.clear()
         while len(self._cache) > CACHE_MAX:
             del self._cache[next(iter(self._cache))]
         self.progressed()
@@ -600,7 +667,14 @@ class Coordinator:
                 work.tasks.pop(task.id, None)
         work.touched.clear()
         work.set_variables.clear()
+        work.listed.clear()
         work.to_stop.clear()
+        for name, parts in list(work.lists.items()):
+            row = work.tasks.get(name)
+            if row is None or row.composite is None or row.state not in ACTIVE:
+                del work.lists[name]
+            else:
+                work.lists[name] = [part for part in parts if part.next > row.composite.opened][:2]
         if work.job.state in ENDED and not work.tasks:
             del self._cache[job]
 

@@ -138,6 +138,11 @@ def replace(connection: psycopg.Connection, now: datetime) -> None:
                 case "tasks":
                     task = work.tasks[TaskId(key[0])]
                     batch.new_tasks.append(_operational(task, task.state in ACTIVE, kept.get((table, key)), now))
+                case "composites":
+                    batch.new_composites.append(work.tasks[TaskId(key[0])])
+                case "each_items":
+                    task_id, first = TaskId(key[0]), key[1]
+                    batch.items += [(row.id, task_id, part) for part in work.lists[task_id] if part.first == first]
                 case "job_vars":
                     batch.variables.append((row.id, key[1], work.variables[key[1]]))
                 case _:
@@ -205,6 +210,10 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
     found = {
         "jobs": _turned(eventlog.new_jobs(jobs, shards)),
         "tasks": _turned(eventlog.new_tasks(list(work.tasks.values()), shards)),
+        "composites": _turned(eventlog.new_composites([task for task in work.tasks.values() if task.composite is not None])),
+        "each_items": _turned(
+            eventlog.new_items([(job.id, task, part) for job in jobs for task, parts in work.lists.items() for part in parts])
+        ),
         "job_vars": [{"job": job.id, "name": name, "value": value} for job in jobs for name, value in work.variables.items()],
         "idempotency_keys": [
             {"owner": owner, "key": key, "job": job, "digest": digest} for owner, key, job, digest in projected.keys
@@ -213,9 +222,12 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
     return {table: _by_key(table, rows) for table, rows in found.items()}
 
 
+_JSON = frozenset({"definition", "scope", "items"})
+
+
 def _turned(columns: Mapping[str, list[Any]]) -> list[Row]:
     """Rows from columns."""
-    texts = {name: [v.decode() for v in values] if name == "definition" else values for name, values in columns.items()}
+    texts = {name: [v.decode() for v in values] if name in _JSON else values for name, values in columns.items()}
     return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]
 
 

@@ -7,14 +7,16 @@ Run as a program, this answers the question on its standard input.
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
 from windlass import expressions
 from windlass.clock import system as clock
-from windlass.coordinator.job.decide import Context, Render
+from windlass.coordinator.job.evaluation import Context, Form, Listed, Render
 from windlass.errors import Invalid
-from windlass.expressions import DEFAULT, QUICK, CompileError, ExpressionError, Limits
+from windlass.expressions import DEFAULT, QUICK, CompileError, Environment, ExpressionError, Limits
 from windlass.expressions.tork import job_environment
 
 Rendered = str | Invalid
@@ -31,30 +33,32 @@ class Costly(Exception):
         self.question = question
 
 
-def render(template: str, context: Context) -> str:
-    """The text of a template; `context` has the tables `inputs`, `secrets`, `tasks` and `job`.
+def render(template: str, context: Context, form: Form = "text") -> str:
+    """The text of a template, or a list as the JSON of a `Listed`.
 
     Raises:
         Invalid: an expression of it cannot be evaluated, with the sentence that the task fails with.
         Costly: it takes more than a moment; `settle` has the time.
     """
-    if not expressions.has_template(template):
+    if form == "text" and not expressions.has_template(template):
         return template
     try:
-        return _text(template, context, QUICK)
+        return _FORMS[form](template, context, QUICK)
     except ExpressionError as error:
         if error.budget is not None and getattr(QUICK, error.budget) < getattr(DEFAULT, error.budget):
-            raise Costly(question(template, context)) from None
+            raise Costly(question(template, context, form)) from None
         raise _failure(template, error) from error
 
 
 def settle(question: bytes) -> Rendered:
     """The answer to the question of a `Costly`, however long it takes: at the most some two seconds."""
-    template, context = msgspec.json.decode(question, type=tuple[str, dict[str, dict[str, str]]])
+    template, context, form = msgspec.json.decode(question, type=tuple[str, dict[str, dict[str, Any]], Form])
     try:
-        return _text(template, context, DEFAULT)
+        return _FORMS[form](template, context, DEFAULT)
     except ExpressionError as error:
         return _failure(template, error)
+    except Invalid as error:
+        return error
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -80,30 +84,54 @@ def main() -> None:
 def recalling(answers: Mapping[bytes, Rendered], otherwise: Render) -> Render:
     """Answers that are known already, and another way to render for what is not among them."""
 
-    def recall(template: str, context: Context) -> str:
-        answer = answers.get(question(template, context)) if expressions.has_template(template) else None
+    def recall(template: str, context: Context, form: Form = "text") -> str:
+        asked = form == "items" or expressions.has_template(template)
+        answer = answers.get(question(template, context, form)) if asked else None
         if isinstance(answer, Invalid):
             raise answer
-        return otherwise(template, context) if answer is None else answer
+        return otherwise(template, context, form) if answer is None else answer
 
     return recall
 
 
-def question(template: str, context: Context) -> bytes:
-    """All that the text of a template depends on, as JSON; the same for the same."""
-    return msgspec.json.encode((template, context), order="deterministic")
+def question(template: str, context: Context, form: Form = "text") -> bytes:
+    """All that a template's value depends on, as JSON; the same for the same."""
+    return msgspec.json.encode((template, {name: dict(table) for name, table in context.items()}, form), order="deterministic")
 
 
 def _text(template: str, context: Context, limits: Limits) -> str:
-    environment = job_environment(
+    return expressions.render(template, _environment(context), limits).replace("\0", "")
+
+
+def _items(source: str, context: Context, limits: Limits) -> str:
+    """The elements of a list or of a map; a text that is the JSON of one stands for it, as a task's result does."""
+    value = expressions.evaluate_field(source, _environment(context), limits)
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        with suppress(msgspec.DecodeError):
+            value = msgspec.json.decode(value)
+    value = expressions.plain(value)
+    if isinstance(value, dict):
+        listed = Listed([{"key": key, "value": value[key]} for key in sorted(value)], is_map=True)
+    elif isinstance(value, list):
+        listed = Listed(value)
+    else:
+        raise Invalid("each.list does not evaluate to a list")
+    return msgspec.json.encode(listed).decode().replace("\\u0000", "")
+
+
+_FORMS: Mapping[Form, Callable[[str, Context, Limits], str]] = {"text": _text, "items": _items}
+
+
+def _environment(context: Context) -> Environment:
+    return job_environment(
         inputs=context["inputs"],
         secrets=context["secrets"],
         tasks=context["tasks"],
         job=context["job"],
         below=secrets.randbelow,
         now=clock.now,
+        items=context.get("items"),
     )
-    return expressions.render(template, environment, limits).replace("\0", "")
 
 
 def _failure(template: str, error: ExpressionError) -> Invalid:

@@ -71,7 +71,8 @@ def fold(work: JobWork, event: JobEvent) -> list[Happened]:
         happened.append(Happened(JOB_STATE, msgspec.structs.replace(summary, state=RESTARTED)))
     elif job.state not in (before[0], "SCHEDULED"):
         happened.append(Happened(JOB_STATE, summary))
-    for task in work.touched.values():
+    task = work.touched.get(getattr(event, "task", TaskId("")))  # and not the composite above, which has only counted it
+    if task is not None:
         if isinstance(event, TaskProgressed):
             happened.append(Happened(TASK_PROGRESS, summary, task_summary(task)))
         elif task.state not in (state_before, "CANCELLED"):

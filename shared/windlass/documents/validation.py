@@ -36,15 +36,8 @@ UNBUILT = frozenset(
         "Job.autoDelete",
         "SubJob.secrets",
         "SubJob.autoDelete",
-        "Task.parallel",
-        "Task.each",
-        "Task.subjob",
-        "Task.onError",
         "Task.delay",
         "Task.runAt",
-        "Parallel.minSuccess",
-        "Each.minSuccess",
-        "Retry.on",
     }
 )
 """Fields that nothing carries out yet, by class: refused by name, never accepted and ignored."""

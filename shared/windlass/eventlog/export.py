@@ -28,6 +28,8 @@ OPERATIONAL = frozenset({"drive_at", "drives", "stopping"})
 KEYS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("id",),
     "tasks": ("id",),
+    "composites": ("task",),
+    "each_items": ("task", "first"),
     "job_vars": ("job", "name"),
     "idempotency_keys": ("owner", "key"),
 }
@@ -35,12 +37,16 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 _EXPORTS = {
     "jobs": "export_jobs",
     "tasks": "export_tasks",
+    "composites": "export_composites",
+    "each_items": "export_each_items",
     "job_vars": "export_job_vars",
     "idempotency_keys": "export_idempotency_keys",
 }
 _REMOVALS = {
     "jobs": "remove_jobs",
     "tasks": "remove_tasks",
+    "composites": "remove_composites",
+    "each_items": "remove_each_items",
     "job_vars": "remove_job_vars",
     "idempotency_keys": "remove_idempotency_keys",
 }

@@ -5,7 +5,7 @@ or key that was taken, refuses all of it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -16,7 +16,8 @@ import psycopg
 
 from windlass.errors import Corrupt, WindlassError
 from windlass.eventlog.pipeline import Call, Exchange, Pipelined
-from windlass.eventlog.rows import JobRow, TaskRow
+from windlass.eventlog.rows import ACTIVE, Composite, JobRow, TaskRow
+from windlass.eventlog.state import Items
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId, shard_of
 from windlass.messages.jobs import Job, Task
@@ -28,6 +29,7 @@ HEAD_MOVED = "WL001"
 _encode = msgspec.json.Encoder().encode
 _jobs = msgspec.json.Decoder(Job)
 _tasks = msgspec.json.Decoder(Task)
+_values = msgspec.json.Decoder(list[Any])
 
 
 class Overtaken(WindlassError):
@@ -82,6 +84,11 @@ class Batch:
     new_tasks: list[TaskRow] = field(default_factory=list)
     changed_tasks: list[TaskRow] = field(default_factory=list)
     variables: list[tuple[JobId, str, str]] = field(default_factory=list)
+    new_composites: list[TaskRow] = field(default_factory=list)
+    """Of the tasks, those that others run in place of; so below."""
+    changed_composites: list[TaskRow] = field(default_factory=list)
+    items: list[tuple[JobId, TaskId, Items]] = field(default_factory=list)
+    """Parts of the lists of `each`."""
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     keys: list[tuple[str, str, JobId, str]] = field(default_factory=list)
     """Owner, key, job, digest of the body."""
@@ -130,15 +137,17 @@ def shard_count(connection: psycopg.Connection) -> int:
 @Pipelined
 def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Exchange[Loaded]:
     """Read the working sets of `jobs`, with the task rows asked for, and the jobs of some Idempotency-Keys: one round trip."""
-    job_rows, task_rows, variables, *key_rows = yield [
+    job_rows, task_rows, composite_rows, variables, *key_rows = yield [
         ("load_jobs", {"ids": jobs}),
         ("load_tasks", {"jobs": jobs, "tasks": tasks}),
+        ("load_composites", {"jobs": jobs, "tasks": tasks}),
         ("load_variables", {"jobs": jobs}),
         *([("load_keys", {"owner": [k[0] for k in keys], "key": [k[1] for k in keys]})] if keys else ()),
     ]
+    composites = {row[0]: _composite(row) for row in composite_rows}
     return Loaded(
         jobs=[_job_row(row) for row in job_rows],
-        tasks=[_task_row(row) for row in task_rows],
+        tasks=[_task_row(row, composites.get(row[0])) for row in task_rows],
         variables=[(JobId(job), name, value) for job, name, value in variables],
         keys={(owner, key): (JobId(job), digest) for rows in key_rows for owner, key, job, digest in rows},
     )
@@ -146,24 +155,38 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
-    "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "drive_at", "drives",
+    "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "parent", "parent_job",
+    "drive_at", "drives",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
-    "scheduled_at", "started_at", "completed_at", "failed_at", "result", "error", "drive_at", "drives", "stopping",
+    "scheduled_at", "started_at", "completed_at", "failed_at", "result", "error", "parent", "drive_at", "drives", "stopping",
 )  # fmt: skip
+
+
+@Pipelined
+def load_items(wanted: Mapping[TaskId, int]) -> Exchange[list[tuple[TaskId, Items]]]:
+    """Of each of some lists, the part with the element of an index and the part after it."""
+    (rows,) = yield [("load_items", {"task": list(wanted), "index": list(wanted.values())})]
+    return [(TaskId(task), Items(first, _values.decode(items), is_map)) for task, first, is_map, items in rows]
 
 
 def _job_row(row: tuple[object, ...]) -> JobRow:
     return JobRow(id=row[0], definition=_jobs.decode(row[1]), **dict(zip(_JOB_FIELDS, row[2:], strict=True)))  # type: ignore[arg-type]  # as selected
 
 
-def _task_row(row: tuple[object, ...]) -> TaskRow:
+def _composite(row: tuple[Any, ...]) -> Composite:
+    names = ("size", "opened", "completions", "failures", "subjob")
+    return Composite(**dict(zip(names, row[1:6], strict=True)), scope=msgspec.json.decode(row[6]))
+
+
+def _task_row(row: tuple[object, ...], composite: Composite | None) -> TaskRow:
     names = ("id", "job", "run", "key", "position", "attempt")
     return TaskRow(
         **dict(zip(names, row[:6], strict=True)),  # type: ignore[arg-type]  # as selected
         definition=_tasks.decode(row[6]),  # type: ignore[arg-type]
         **dict(zip(_TASK_FIELDS, row[7:], strict=True)),  # type: ignore[arg-type]
+        composite=composite,
         stored=True,
     )
 
@@ -203,6 +226,12 @@ def _calls(batch: Batch) -> Iterator[Call]:
         yield "insert_tasks", new_tasks(batch.new_tasks, batch.shards)
     if batch.changed_tasks:
         yield "update_tasks", _columns(batch.changed_tasks, _TASK_CHANGES)
+    if batch.new_composites:
+        yield "insert_composites", new_composites(batch.new_composites)
+    if batch.changed_composites:
+        yield "update_composites", _composites(batch.changed_composites)
+    if batch.items:
+        yield "insert_items", new_items(batch.items)
     if batch.variables:
         yield "set_variables", _named(("job", "name", "value"), batch.variables)
     if counts := [(shard, state, n) for (shard, state), n in batch.counts.items() if n]:
@@ -225,7 +254,7 @@ _TASK_CHANGES = (
 def new_jobs(jobs: Sequence[JobRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `jobs`, a list for each column."""
     return {
-        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at", "trace")),
+        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at", "trace", "parent", "parent_job")),
         "shard": [shard_of(x.id, shards) for x in jobs],
         "name": [x.definition.name for x in jobs],
         "definition": [_encode(x.definition) for x in jobs],
@@ -235,9 +264,41 @@ def new_jobs(jobs: Sequence[JobRow], shards: int) -> dict[str, list[Any]]:
 def new_tasks(tasks: Sequence[TaskRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `tasks`, a list for each column."""
     return {
-        **_columns(tasks, (*_TASK_CHANGES, "job", "run", "key", "position", "retries", "queue", "created_at")),
+        **_columns(tasks, (*_TASK_CHANGES, "job", "run", "key", "position", "retries", "queue", "created_at", "parent")),
         "shard": [shard_of(x.id, shards) for x in tasks],
         "definition": [_encode(x.definition) for x in tasks],
+    }
+
+
+def _composites(tasks: Sequence[TaskRow]) -> dict[str, list[Any]]:
+    """What can change of composites, a list for each column."""
+    found = [task.composite for task in tasks if task.composite is not None]
+    return {
+        **_columns(found, ("opened", "completions", "failures")),
+        "task": [task.id for task in tasks],
+        "ended": [task.state not in ACTIVE for task in tasks],
+    }
+
+
+def new_composites(tasks: Sequence[TaskRow]) -> dict[str, list[Any]]:
+    """New rows of `composites`, of tasks that are some, a list for each column."""
+    found = [task.composite for task in tasks if task.composite is not None]
+    return {
+        **_composites(tasks),
+        **_columns(found, ("size", "subjob")),
+        "job": [task.job for task in tasks],
+        "scope": [_encode(composite.scope) for composite in found],
+    }
+
+
+def new_items(items: Sequence[tuple[JobId, TaskId, Items]]) -> dict[str, list[Any]]:
+    """New rows of `each_items`, a list for each column."""
+    parts = [part for _, _, part in items]
+    return {
+        **_columns(parts, ("first", "next", "is_map")),
+        "job": [job for job, _, _ in items],
+        "task": [task for _, task, _ in items],
+        "items": [_encode(part.values) for part in parts],
     }
 
 

@@ -58,7 +58,7 @@ _ARRAYS: Mapping[str, tuple[int, Callable[[Any], Iterable[bytes]]]] = {
     "json": (114, _blobs),
     "float8": (701, lambda values: [_float8(8, value) for value in values]),
     "timestamptz": (1184, _instants),
-    "uuid": (2950, lambda values: [b"\0\0\0\x10" + bytes.fromhex(value) for value in values]),
+    "uuid": (2950, lambda values: [_NULL if value is None else b"\0\0\0\x10" + bytes.fromhex(value) for value in values]),
 }
 """Type: its oid, and its values as elements of a binary array. Ids are 32 hex digits, JSON is bytes, instants are aware."""
 

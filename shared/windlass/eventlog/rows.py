@@ -4,6 +4,7 @@ They are mutable on purpose and live in the cache of the shard's owner, who alon
 """
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -31,8 +32,30 @@ class JobRow(msgspec.Struct, kw_only=True):
     error: str = ""
     restarted_by: str = ""
     trace: str = ""
+    parent: TaskId | None = None
+    """The task that waits for its end, in `parent_job`."""
+    parent_job: JobId | None = None
     drive_at: datetime | None = None
     drives: int = 0
+
+
+class Composite(msgspec.Struct, kw_only=True):
+    """What a row of table `composites` holds of a task that others run in place of.
+
+    `opened` is the index of its next child; `completions` and `failures` count the ended ones. `scope` as in `task.opened`.
+    """
+
+    size: int
+    opened: int = 0
+    completions: int = 0
+    failures: int = 0
+    subjob: JobId | None = None
+    scope: dict[str, Any] = {}
+
+    @property
+    def ended(self) -> int:
+        """How many children have ended."""
+        return self.completions + self.failures
 
 
 class TaskRow(msgspec.Struct, kw_only=True):
@@ -58,6 +81,8 @@ class TaskRow(msgspec.Struct, kw_only=True):
     failed_at: datetime | None = None
     result: str = ""
     error: str = ""
+    parent: TaskId | None = None
+    composite: Composite | None = None
     drive_at: datetime | None = None
     drives: int = 0
     stopping: str = ""

@@ -5,11 +5,14 @@ operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps. W
 """
 
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
-from windlass.eventlog.rows import ACTIVE, JobRow, TaskRow
-from windlass.ids import TaskId
+import msgspec
+
+from windlass.eventlog.rows import ACTIVE, Composite, JobRow, TaskRow
+from windlass.ids import JobId, TaskId
 from windlass.messages.events import (
+    ItemsListed,
     JobCancelled,
     JobCompleted,
     JobDelayed,
@@ -23,6 +26,7 @@ from windlass.messages.events import (
     TaskDelayed,
     TaskDispatched,
     TaskFailed,
+    TaskOpened,
     TaskProgressed,
     TaskQueued,
     TaskRedelivered,
@@ -31,24 +35,77 @@ from windlass.messages.events import (
     TaskStarted,
 )
 
+_decode = msgspec.json.Decoder(list[Any]).decode
+
+
+@dataclass(slots=True)
+class Items:
+    """A part of the list of an `each`: its elements as plain data, and the index of the first."""
+
+    first: int
+    values: list[Any]
+    is_map: bool
+
+    @property
+    def next(self) -> int:
+        """The index after the last."""
+        return self.first + len(self.values)
+
 
 @dataclass(slots=True)
 class JobWork:
-    """What deciding for one job needs: its row, the task rows that can still change or were asked for, its variables."""
+    """What deciding for one job needs: its row, the task rows that can still change or were asked for, its variables.
+
+    Its bookkeeping is kept by `evolve` and by the methods here, so that no decision has to look at all tasks.
+    """
 
     job: JobRow | None = None
     tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    variables_size: int = 0
+    """Characters of all variables."""
+    open: int = 0
+    """How many task rows can still change."""
+    subjobs: dict[TaskId, JobId] = field(default_factory=dict)
+    """Of the tasks that wait for the end of another job, that job."""
+    lists: dict[TaskId, list[Items]] = field(default_factory=dict)
+    """What is in memory of the lists of `each`, in their order."""
     touched: dict[TaskId, TaskRow] = field(default_factory=dict)
     """Task rows that changed since the last commit, in the order of their change."""
     set_variables: dict[str, str] = field(default_factory=dict)
     """Variables that were set since the last commit."""
+    listed: list[tuple[TaskId, Items]] = field(default_factory=list)
+    """Parts of lists that were evaluated since the last commit."""
     to_stop: set[TaskId] = field(default_factory=set)
     """Tasks that a worker still runs though they have ended, since the last commit."""
 
     def active(self) -> list[TaskRow]:
         """The task rows that can still change."""
         return [task for task in self.tasks.values() if task.state in ACTIVE]
+
+    def put(self, task: TaskRow) -> None:
+        """A row that was stored, or has just come to be."""
+        self.tasks[task.id] = task
+        if task.state not in ACTIVE:
+            return
+        self.open += 1
+        if task.composite is not None:
+            if task.definition.each is not None:
+                self.lists.setdefault(task.id, [])
+            if task.composite.subjob is not None:
+                self.subjobs[task.id] = task.composite.subjob
+
+    def set(self, name: str, value: str) -> None:
+        """A variable has this value."""
+        self.variables_size += len(value) - len(self.variables.get(name, ""))
+        self.variables[name] = value
+
+    def item(self, task: TaskId, index: int) -> tuple[Any, bool] | None:
+        """An element of a list and whether the list is a map; None if it is not in memory."""
+        for part in self.lists.get(task, ()):
+            if part.first <= index < part.next:
+                return part.values[index - part.first], part.is_map
+        return None
 
 
 def evolve(work: JobWork, event: JobEvent) -> None:
@@ -61,6 +118,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             created_at=event.at,
             task_count=len(event.definition.tasks),
             trace=event.trace or "",
+            parent=event.parent,
+            parent_job=event.parent_job,
         )
     job = work.job
     if job is None:
@@ -86,11 +145,21 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             row = _row(job, event, "SKIPPED")
             row.scheduled_at = row.started_at = row.completed_at = event.at
             _add(work, row)
-            _passed(job, event.position)
+            _counted(work, row, event.job_progress)
         case TaskRefused():
             row = _row(job, event, "FAILED")
             row.failed_at, row.error = event.at, event.error
             _add(work, row)
+            _failed(work, row, event)
+        case TaskOpened():
+            row = _row(job, event, "RUNNING")
+            row.scheduled_at = row.started_at = event.at
+            row.composite = Composite(size=event.size, subjob=event.subjob, scope=event.scope)
+            _add(work, row)
+        case ItemsListed():
+            part = Items(event.first, _decode(event.items), event.is_map)
+            work.lists.setdefault(event.task, []).append(part)
+            work.listed.append((event.task, part))
         case TaskStarted():
             task = _touch(work, event.task)
             task.state, task.attempt, task.worker, task.started_at = "RUNNING", event.attempt, event.worker, event.at
@@ -99,16 +168,18 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             _touch(work, event.task).progress = event.progress
             job.progress = event.job_progress
         case TaskCompleted():
-            task = _touch(work, event.task)
-            task.state, task.completed_at, task.result = "COMPLETED", event.at, event.result
+            task = _end(work, event.task, "COMPLETED")
+            task.completed_at, task.result = event.at, event.result
             if event.result and task.definition.var:
-                work.variables[task.definition.var] = work.set_variables[task.definition.var] = event.result
-            _passed(job, task.position)
+                work.set(task.definition.var, event.result)
+                work.set_variables[task.definition.var] = event.result
+            _counted(work, task, event.job_progress)
         case TaskFailed():
-            task = _touch(work, event.task)
-            task.state, task.failed_at, task.error = "FAILED", event.at, event.error
+            task = _end(work, event.task, "FAILED")
+            task.failed_at, task.error = event.at, event.error
             if event.reason == "deadline":
                 work.to_stop.add(task.id)
+            _failed(work, task, event)
         case TaskRedelivered():
             task = _touch(work, event.task)
             task.state, task.attempt, task.scheduled_at = "SCHEDULED", event.attempt, event.at
@@ -116,10 +187,10 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             if event.reason == "lost":  # what was handed back counts against no limit
                 task.redelivered += 1
         case TaskCancelled():
-            task = _touch(work, event.task)
-            if task.state == "RUNNING":
+            task = work.tasks[event.task]
+            if task.state == "RUNNING" and task.worker:
                 work.to_stop.add(task.id)
-            task.state = "CANCELLED"
+            _end(work, event.task, "CANCELLED")
         case JobCompleted():
             job.state, job.completed_at, job.result = "COMPLETED", event.at, event.result
         case JobFailed():
@@ -148,7 +219,9 @@ def is_timed(work: JobWork, event: JobEvent) -> bool:
             return False
 
 
-def _row(job: JobRow, event: TaskDispatched | TaskDelayed | TaskSkipped | TaskRefused, state: str, attempt: int = 1) -> TaskRow:
+def _row(
+    job: JobRow, event: TaskDispatched | TaskDelayed | TaskSkipped | TaskRefused | TaskOpened, state: str, attempt: int = 1
+) -> TaskRow:
     """The row that an event brings into being."""
     return TaskRow(
         id=event.task,
@@ -160,11 +233,15 @@ def _row(job: JobRow, event: TaskDispatched | TaskDelayed | TaskSkipped | TaskRe
         definition=event.definition,
         created_at=event.at,
         state=state,
+        parent=event.parent,
     )
 
 
 def _add(work: JobWork, task: TaskRow) -> None:
-    work.tasks[task.id] = work.touched[task.id] = task
+    work.put(task)
+    work.touched[task.id] = task
+    if task.attempt == 1 and (composite := _parent(work, task)) is not None:
+        composite.opened += 1
 
 
 def _touch(work: JobWork, task: TaskId) -> TaskRow:
@@ -172,7 +249,50 @@ def _touch(work: JobWork, task: TaskId) -> TaskRow:
     return row
 
 
-def _passed(job: JobRow, position: int) -> None:
-    """A top-level task ended well: the job stands at the next."""
-    job.position = position + 1
-    job.progress = round(position / job.task_count * 100, 2)
+def _end(work: JobWork, task: TaskId, state: str) -> TaskRow:
+    row = _touch(work, task)
+    row.state = state
+    work.open -= 1
+    if row.composite is not None:
+        work.subjobs.pop(task, None)
+    return row
+
+
+def _parent(work: JobWork, task: TaskRow) -> Composite | None:
+    """The composite that a row is below, about to change; a follower of the log may not know it."""
+    row = work.tasks.get(task.parent) if task.parent is not None else None
+    if row is None:
+        return None
+    work.touched[row.id] = row
+    return row.composite
+
+
+def _counted(work: JobWork, task: TaskRow, job_progress: float | None, *, well: bool = True) -> None:
+    """A row ended and its job goes on: the composite above counts it, or the job stands at the next task."""
+    job = work.job
+    assert job is not None
+    if task.parent is None:
+        job.position = task.position + 1
+        job.progress = round(task.position / job.task_count * 100, 2)
+        return
+    composite = _parent(work, task)
+    if composite is not None and well:
+        composite.completions += 1
+    elif composite is not None:
+        composite.failures += 1
+    if job_progress is not None:
+        job.progress = job_progress
+
+
+def _failed(work: JobWork, task: TaskRow, event: TaskFailed | TaskRefused) -> None:
+    if not event.counts:
+        return
+    well = event.counts == "ignored"
+    if not well and task.parent is None and work.job is not None and not work.job.error:
+        work.job.error = blame(task.definition.name, event.error)
+    _counted(work, task, event.job_progress, well=well)
+
+
+def blame(name: str, error: str) -> str:
+    """A task's error as its job tells it."""
+    return f"task {name!r}: {error}"

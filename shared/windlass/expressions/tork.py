@@ -75,10 +75,12 @@ def job_environment(
     below: Below,
     now: Callable[[], datetime] | None = None,
     item: tuple[str, int, Value] | None = None,
+    items: Mapping[str, Mapping[str, Value]] | None = None,
 ) -> Environment:
     """What a task's templates, `each.list` and a job's output see.
 
-    None is an absent table. `item` is the name of the loop variable, the index and the element. `now` tells an aware time.
+    None is an absent table. `item` is the name of the loop variable, the index and the element; `items` are the loop variables
+    of several loops, each with what its name stands for. `now` tells an aware time.
     """
     values = functions(below)
     for name, table in (("inputs", inputs), ("secrets", secrets), ("tasks", tasks), ("job", job)):
@@ -86,6 +88,7 @@ def job_environment(
     if item is not None:
         name, index, value = item
         values[name] = {"index": str(index), "value": value}
+    values |= {name: dict(one) for name, one in (items or {}).items()}
     return Environment(values, now)
 
 

@@ -43,6 +43,14 @@ class AdvanceJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     position: int
 
 
+class ExpandTask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.expand"):
+    """The child with the index `opened` of a composite is due: open it and the next ones (a long list is taken in slices)."""
+
+    job: JobId
+    task: TaskId
+    opened: int
+
+
 class Fence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which execution is meant: one attempt of one task of one run of one job, by one worker."""
 
@@ -125,7 +133,17 @@ Report = ClaimTask | ReportProgress | CompleteTask | FailTask
 Timer = StartJob | QueueTask | ExpireTask
 """What the scheduler says when a timer has fired. Said late, twice or in vain it changes nothing."""
 JobCommand = (
-    SubmitJob | CancelJob | RestartJob | AdvanceJob | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask | Timer
+    SubmitJob
+    | CancelJob
+    | RestartJob
+    | AdvanceJob
+    | ExpandTask
+    | ClaimTask
+    | ReportProgress
+    | CompleteTask
+    | FailTask
+    | LoseTask
+    | Timer
 )
 
 JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
@@ -133,6 +151,7 @@ JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
     CancelJob,
     RestartJob,
     AdvanceJob,
+    ExpandTask,
     ClaimTask,
     ReportProgress,
     CompleteTask,

@@ -7,6 +7,7 @@ and so is whether the job has webhooks that want to hear of it (`Job.is_hooked`)
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from windlass.messages.jobs import Job, Task
 
 
 class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.submitted"):
-    """A job was accepted. `trace` is the W3C traceparent that it came with."""
+    """A job was accepted. `trace` is the W3C traceparent that it came with; task `parent` of `parent_job` waits for its end."""
 
     job: JobId
     definition: Job
@@ -25,6 +26,8 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     key: str | None = None
     digest: str | None = None
     trace: str | None = None
+    parent: TaskId | None = None
+    parent_job: JobId | None = None
 
 
 class JobDelayed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.delayed"):
@@ -46,7 +49,7 @@ class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """A task row came to be and waits in a queue.
 
     `definition` is evaluated. `retries` counts the rows of this step before it that failed; `attempt` counts every
-    execution of the step, over retries and lost workers.
+    execution of the step, over retries and lost workers. `parent` is the composite's row that this one is below.
     """
 
     task: TaskId
@@ -58,6 +61,7 @@ class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     definition: Task
     at: datetime
     retries: int = 0
+    parent: TaskId | None = None
 
 
 class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.delayed"):
@@ -73,6 +77,7 @@ class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     until: datetime
     at: datetime
     retries: int = 0
+    parent: TaskId | None = None
 
 
 class TaskQueued(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.queued"):
@@ -84,7 +89,7 @@ class TaskQueued(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
 
 
 class TaskSkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.skipped"):
-    """A task row came to be and ended at once: its `if` said `false`."""
+    """A task row came to be and ended at once: its `if` said `false`. `job_progress` as in `task.completed`."""
 
     task: TaskId
     key: str
@@ -92,10 +97,12 @@ class TaskSkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     position: int
     definition: Task
     at: datetime
+    parent: TaskId | None = None
+    job_progress: float | None = None
 
 
 class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.refused"):
-    """A task row came to be and failed at once: one of its templates could not be evaluated."""
+    """A task row came to be and failed at once: one of its templates could not be evaluated. The rest as in `task.failed`."""
 
     task: TaskId
     key: str
@@ -103,6 +110,40 @@ class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     position: int
     definition: Task
     error: str
+    at: datetime
+    parent: TaskId | None = None
+    counts: str = ""
+    job_progress: float | None = None
+
+
+class TaskOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.opened"):
+    """A composite's row came to be: other tasks run in its place, `size` of them, or the job `subjob`.
+
+    `scope` is what its tasks see of the lists around it: by the name of the loop's variable `index`, `value` and perhaps `key`.
+    """
+
+    task: TaskId
+    key: str
+    run: int
+    position: int
+    definition: Task
+    at: datetime
+    size: int = 0
+    parent: TaskId | None = None
+    subjob: JobId | None = None
+    scope: dict[str, Any] = {}
+
+
+class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.listed"):
+    """A part of the list of an `each`, evaluated: a JSON array of elements, the first of which has the index `first`.
+
+    The elements of a map are objects with `key` and `value`; `is_map` says so.
+    """
+
+    task: TaskId
+    first: int
+    items: msgspec.Raw
+    is_map: bool
     at: datetime
 
 
@@ -127,19 +168,24 @@ class TaskProgressed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"
 
 
 class TaskCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.completed"):
-    """An attempt ended well; a result and a `var` set the variable of that name."""
+    """An attempt, or what ran in a composite's place, ended well; a result and a `var` set the variable of that name.
+
+    Of a row below a composite, `job_progress` says how far the job is then, 0–100.
+    """
 
     task: TaskId
     attempt: int
     at: datetime
     result: str = ""
+    job_progress: float | None = None
 
 
 class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.failed"):
     """An attempt ended badly and its row with it; a retry is a row of its own.
 
-    `reason` is that of the report, or `deadline`: its worker had not ended it in time, and is told to. `exit_code` is that of
-    the program which failed, if one did.
+    `reason` is that of the report, or `deadline`: its worker had not ended it in time, and is told to; a composite's is `child`.
+    If the job goes on without a retry, `counts` says as what: `failed` or `ignored`. `job_progress` as in `task.completed`.
+    `exit_code` is that of the program which failed, if one did.
     """
 
     task: TaskId
@@ -148,6 +194,8 @@ class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     reason: str
     at: datetime
     exit_code: int | None = None
+    counts: str = ""
+    job_progress: float | None = None
 
 
 class TaskRedelivered(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.redelivered"):
@@ -207,6 +255,8 @@ JobEvent = (
     | TaskQueued
     | TaskSkipped
     | TaskRefused
+    | TaskOpened
+    | ItemsListed
     | TaskStarted
     | TaskProgressed
     | TaskCompleted
@@ -228,6 +278,8 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
     TaskQueued,
     TaskSkipped,
     TaskRefused,
+    TaskOpened,
+    ItemsListed,
     TaskStarted,
     TaskProgressed,
     TaskCompleted,
@@ -260,6 +312,7 @@ TIMED = frozenset(
 SINCE: Mapping[str, int] = {
     **{tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)},
     tag_of(JobRestarted): 5,
+    **{tag_of(kind): 10 for kind in (TaskOpened, ItemsListed)},
 }
 """The format with which each type of event came that the first release did not write."""
 

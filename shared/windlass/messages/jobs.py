@@ -184,6 +184,19 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     run_at: str = ""
 
     @property
+    def is_composite(self) -> bool:
+        """Whether other tasks run in its place."""
+        return self.parallel is not None or self.each is not None or self.subjob is not None
+
+    def inner(self) -> "tuple[Task, ...]":
+        """The tasks that run in its place."""
+        if self.parallel is not None:
+            return self.parallel.tasks
+        if self.each is not None:
+            return (self.each.task,)
+        return () if self.subjob is None else self.subjob.tasks
+
+    @property
     def is_timed(self) -> bool:
         """Whether its rows may have timers."""
         return bool(self.timeout) or self.retry_is_delayed
@@ -256,13 +269,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     @property
     def has_secrets(self) -> bool:
         """Whether it, or a job that it may start, has secrets."""
-        return bool(self.secrets) or any(job.secrets for job in _subjobs(self.tasks))
+        return bool(self.secrets) or any(task.subjob is not None and task.subjob.secrets for task in every(self.tasks))
 
     def secret_values(self) -> Iterator[str]:
         """The values of all these secrets, but for those that are templates still."""
         yield from self.secrets.values()
-        for job in _subjobs(self.tasks):
-            yield from (value for value in job.secrets.values() if "{{" not in value)
+        for task in every(self.tasks):
+            if task.subjob is not None:
+                yield from (value for value in task.subjob.secrets.values() if "{{" not in value)
 
     @property
     def is_hooked(self) -> bool:
@@ -270,13 +284,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
         return any((webhook.event or JOB_STATE) in HOOK_EVENTS for webhook in self.webhooks)
 
 
-def _subjobs(tasks: Iterable[Task]) -> Iterator[SubJob]:
-    """The jobs that some tasks, or tasks within them, may start."""
-    for task in tasks:
-        if task.subjob is not None:
-            yield task.subjob
-            yield from _subjobs(task.subjob.tasks)
-        elif task.parallel is not None:
-            yield from _subjobs(task.parallel.tasks)
-        elif task.each is not None:
-            yield from _subjobs((task.each.task,))
+def every(tasks: Iterable[Task]) -> Iterator[Task]:
+    """These tasks and all that are nested in them."""
+    waiting = list(tasks)
+    while waiting:
+        task = waiting.pop()
+        yield task
+        waiting += task.inner()

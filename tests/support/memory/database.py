@@ -25,6 +25,7 @@ from windlass.eventlog.follow import Stuck
 from windlass.eventlog.log import Appended, Batch, Loaded, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import newest
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
+from windlass.eventlog.state import Items
 from windlass.ids import JobId, TaskId, shard_of
 from windlass.messages.notices import LogPart, NodeBeat
 
@@ -90,6 +91,7 @@ class Database:
         self.tasks: dict[TaskId, TaskRow] = {}
         self.tasks_of: dict[JobId, dict[TaskId, None]] = {}
         self.variables: dict[JobId, dict[str, str]] = {}
+        self.items: dict[TaskId, list[Items]] = {}
         self.counts: Counter[tuple[int, str]] = Counter()
         self.keys: dict[tuple[str, str], tuple[JobId, str]] = {}
         self.nodes: dict[str, NodeBeat] = {}
@@ -101,6 +103,7 @@ class Database:
         self._statements: dict[Any, Callable[..., Any]] = {
             log.commit: self._commit,
             log.load: self._load,
+            log.load_items: self._load_items,
             log.take: self._take,
             log.release: self._release,
             log.formats: lambda session: (newest(), newest()),
@@ -173,10 +176,17 @@ class Database:
         rows.update((name, self.tasks[name]) for name in tasks if name in self.tasks)
         return Loaded(
             jobs=[copy(self.jobs[job]) for job in jobs if job in self.jobs],
-            tasks=[copy(row) for row in rows.values()],
+            tasks=[_copy(row) for row in rows.values()],
             variables=[(job, name, value) for job in jobs for name, value in self.variables.get(job, {}).items()],
             keys={key: self.keys[key] for key in keys if key in self.keys},
         )
+
+    def _load_items(self, session: Session, wanted: dict[TaskId, int]) -> list[tuple[TaskId, Items]]:
+        return [
+            (name, part)
+            for name, index in wanted.items()
+            for part in [part for part in self.items.get(name, ()) if part.next > index][:2]
+        ]
 
     def _commit(self, session: Session, batch: Batch) -> None:
         self.check_heads(batch)
@@ -193,6 +203,8 @@ class Database:
             task.stored = True
             self.tasks[task.id] = task
             self.tasks_of.setdefault(task.job, {})[task.id] = None
+        for _, listed, part in batch.items:
+            self.items.setdefault(listed, []).append(part)
         for name, variable, value in batch.variables:
             self.variables.setdefault(name, {})[variable] = value
         self.counts.update(batch.counts)
@@ -283,6 +295,11 @@ class Database:
         return name
 
 
+def _copy(row: TaskRow) -> TaskRow:
+    """A row with what is counted of it."""
+    return msgspec.structs.replace(row, composite=copy(row.composite))
+
+
 def _copied(argument: Any) -> Any:
     """What travels: rows of a batch are copied, all else cannot change."""
     if not isinstance(argument, Batch):
@@ -293,8 +310,11 @@ def _copied(argument: Any) -> Any:
         events=list(argument.events),
         new_jobs=[copy(row) for row in argument.new_jobs],
         changed_jobs=[copy(row) for row in argument.changed_jobs],
-        new_tasks=[copy(row) for row in argument.new_tasks],
-        changed_tasks=[copy(row) for row in argument.changed_tasks],
+        new_tasks=[_copy(row) for row in argument.new_tasks],
+        changed_tasks=[_copy(row) for row in argument.changed_tasks],
+        new_composites=list(argument.new_composites),
+        changed_composites=list(argument.changed_composites),
+        items=list(argument.items),
         variables=list(argument.variables),
         counts=Counter(argument.counts),
         keys=list(argument.keys),

@@ -30,7 +30,7 @@ from tests.support.scenario import (
     task_id,
 )
 from windlass import ids
-from windlass.coordinator.job.decide import SKIPS_MAX
+from windlass.coordinator.job.decide import OPENED_MAX
 from windlass.coordinator.job.outgoing import Outgoing, Redrive, again, outgoing, summary
 from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.commands import AdvanceJob, CancelJob, GrantTask, RunTask, StopTask
@@ -133,10 +133,10 @@ def test_a_cancelled_task_that_waits_in_its_queue_is_not_stopped() -> None:
 
 
 def test_a_job_in_the_middle_of_a_long_row_asks_itself_to_go_on() -> None:
-    row = job(*[task(f"t{i}", if_="false") for i in range(SKIPS_MAX + 1)])
+    row = job(*[task(f"t{i}", if_="false") for i in range(OPENED_MAX + 1)])
     outcome = given().when(submit(row))
     shard = ids.shard_of(JOB, 16)
-    assert _said(outcome.work) == [(f"pending.{shard:02x}", AdvanceJob(job=JOB, run=1, position=SKIPS_MAX + 1))]
+    assert _said(outcome.work) == [(f"pending.{shard:02x}", AdvanceJob(job=JOB, run=1, position=OPENED_MAX + 1))]
     assert outcome.work.job is not None
     assert outcome.work.job.drive_at == SOON
 

@@ -24,7 +24,7 @@ from tests.support.scenario import (
     task,
     task_id,
 )
-from windlass.coordinator.job.decide import SKIPS_MAX
+from windlass.coordinator.job.decide import OPENED_MAX
 from windlass.errors import Conflict, Stale
 from windlass.messages.commands import AdvanceJob
 from windlass.messages.events import JobEvent, TaskSkipped
@@ -150,10 +150,10 @@ def test_a_queue_name_that_may_not_be_fails_the_task_also_after_evaluation(queue
 
 
 def test_a_long_row_of_skipped_tasks_is_taken_in_slices() -> None:
-    row = job(*[task(f"t{i}", if_="false") for i in range(SKIPS_MAX + 2)])
+    row = job(*[task(f"t{i}", if_="false") for i in range(OPENED_MAX + 2)])
     first = given().when(submit(row))
-    assert len(first.events) == 2 + SKIPS_MAX
-    position = SKIPS_MAX + 1
+    assert len(first.events) == 2 + OPENED_MAX
+    position = OPENED_MAX + 1
     rest = given(*first.events).when(AdvanceJob(job=JOB, run=1, position=position))
     rest.then(
         skipped(row.tasks[position - 1], position=position, at=NOW),
@@ -163,13 +163,13 @@ def test_a_long_row_of_skipped_tasks_is_taken_in_slices() -> None:
 
 
 def _at_second_slice(last: Task) -> tuple[Job, list[TaskSkipped]]:
-    row = job(*[task(f"t{i}", if_="false") for i in range(SKIPS_MAX)], last)
-    return row, [skipped(one, position=i + 1) for i, one in enumerate(row.tasks[:SKIPS_MAX])]
+    row = job(*[task(f"t{i}", if_="false") for i in range(OPENED_MAX)], last)
+    return row, [skipped(one, position=i + 1) for i, one in enumerate(row.tasks[:OPENED_MAX])]
 
 
 def test_going_on_twice_from_the_same_position_dispatches_once() -> None:
     row, passed = _at_second_slice(task("last"))
-    position = SKIPS_MAX + 1
+    position = OPENED_MAX + 1
     go_on = AdvanceJob(job=JOB, run=1, position=position)
     once = given(submitted(row), begun(), *passed).when(go_on).then(dispatched(row.tasks[-1], position=position, at=NOW))
     given(submitted(row), begun(), *passed, *once.events).when(go_on).then_nothing()
@@ -183,13 +183,13 @@ def test_going_on_from_a_position_that_was_passed_makes_nothing() -> None:
 
 def test_going_on_in_another_run_makes_nothing() -> None:
     row, passed = _at_second_slice(task("last"))
-    given(submitted(row), begun(), *passed).when(AdvanceJob(job=JOB, run=2, position=SKIPS_MAX + 1)).then_nothing()
+    given(submitted(row), begun(), *passed).when(AdvanceJob(job=JOB, run=2, position=OPENED_MAX + 1)).then_nothing()
 
 
 def test_going_on_with_a_job_that_has_ended_makes_nothing() -> None:
     row, passed = _at_second_slice(task("last"))
     history: list[JobEvent] = [submitted(row), begun(), *passed, job_cancelled()]
-    given(*history).when(AdvanceJob(job=JOB, run=1, position=SKIPS_MAX + 1)).then_nothing()
+    given(*history).when(AdvanceJob(job=JOB, run=1, position=OPENED_MAX + 1)).then_nothing()
 
 
 def test_going_on_with_a_job_that_does_not_exist_makes_nothing() -> None:

@@ -5,13 +5,13 @@ from copy import deepcopy
 import msgspec
 import pytest
 
-from tests.support.scenario import NOW, complete, given, job, running, submit, task, task_id
+from tests.support.scenario import complete, decided, given, job, running, submit, task, task_id
 from windlass.coordinator import template
 from windlass.coordinator.evaluator import Evaluator
-from windlass.coordinator.job.decide import Context, run_to_end
+from windlass.coordinator.job.evaluation import Context, Form
 from windlass.coordinator.template import Costly, Rendered, question, recalling, render, settle
 from windlass.errors import Invalid
-from windlass.eventlog.state import JobWork, evolve
+from windlass.eventlog.state import JobWork
 from windlass.messages.commands import JobCommand
 from windlass.messages.events import JobEvent
 
@@ -55,17 +55,17 @@ def test_a_long_expression_is_a_question_too() -> None:
 def test_an_answer_is_to_one_question_only() -> None:
     here, there = context(inputs={"x": "1"}), context(inputs={"x": "2"})
     recall = recalling({question(LONG, here): "seven"}, render)
-    assert recall(LONG, here) == "seven"
-    assert recall("{{ inputs.x }}", here) == "1"
-    assert recall("plain", here) == "plain"
+    assert recall(LONG, here, "text") == "seven"
+    assert recall("{{ inputs.x }}", here, "text") == "1"
+    assert recall("plain", here, "text") == "plain"
     with pytest.raises(Costly):
-        recall(LONG, there)
+        recall(LONG, there, "text")
 
 
 def test_an_answer_that_is_an_error_is_raised() -> None:
     recall = recalling({question(LONG, context()): Invalid("no")}, render)
     with pytest.raises(Invalid, match="no"):
-        recall(LONG, context())
+        recall(LONG, context(), "text")
 
 
 @pytest.mark.asyncio
@@ -106,15 +106,15 @@ def test_deciding_again_with_answers_is_deciding_once(work: JobWork, command: Jo
     """Whichever templates are costly: each is asked about once, and the events are those of one go."""
     answers: dict[bytes, Rendered] = {}
 
-    def costly(text: str, at: Context) -> str:
-        asked = question(text, at)
+    def costly(text: str, at: Context, form: Form) -> str:
+        asked = question(text, at, form)
         if "{{" in text and len(asked) % every == 0:
             raise Costly(asked)
-        return render(text, at)
+        return render(text, at, form)
 
     def attempt() -> list[JobEvent] | None:
         try:
-            return run_to_end(command, deepcopy(work), NOW, recalling(answers, costly), evolve)
+            return decided(command, deepcopy(work), recalling(answers, costly))
         except Costly as found:
             answers[found.question] = settle(found.question)
             return None
@@ -123,7 +123,7 @@ def test_deciding_again_with_answers_is_deciding_once(work: JobWork, command: Jo
     while (events := attempt()) is None:
         rounds += 1
         assert len(answers) == rounds, "asked twice"
-    assert events == run_to_end(command, deepcopy(work), NOW, render, evolve)
+    assert events == decided(command, deepcopy(work), render)
     assert every > 1 or rounds
 
 

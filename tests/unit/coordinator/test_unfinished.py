@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support import scenario as s
-from windlass.coordinator.job.decide import refusing, run_to_end
+from windlass.coordinator.job.decide import refusing
 from windlass.errors import Corrupt, Rejected
 from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.commands import CancelJob
@@ -14,14 +14,14 @@ def test_a_command_that_begins_with_such_an_event_is_refused_and_changes_nothing
     work = s.given(*s.queued(s.job())).work
     before = s.rows(work)
     with pytest.raises(Rejected, match="windlass migrate --finish"):
-        run_to_end(CancelJob(job=s.JOB), work, s.NOW, s.render, refusing(frozenset({"task.cancelled"}), evolve))
+        s.decided(CancelJob(job=s.JOB), work, fold=refusing(frozenset({"task.cancelled"}), evolve))
     assert s.rows(work) == before
 
 
 def test_a_rule_that_comes_to_such_an_event_later_has_to_ask_before() -> None:
     work = s.given(*s.queued(s.job())).work
     with pytest.raises(Corrupt):
-        run_to_end(CancelJob(job=s.JOB), work, s.NOW, s.render, refusing(frozenset({"job.cancelled"}), evolve))
+        s.decided(CancelJob(job=s.JOB), work, fold=refusing(frozenset({"job.cancelled"}), evolve))
 
 
 def test_a_job_that_may_come_to_such_an_event_is_refused_at_its_submission() -> None:
@@ -29,12 +29,12 @@ def test_a_job_that_may_come_to_such_an_event_is_refused_at_its_submission() -> 
     for definition, tag in [(s.job(delay="1m"), "job.delayed"), (patient, "task.delayed"), (patient, "task.queued")]:
         work = JobWork()
         with pytest.raises(Rejected, match=tag):
-            run_to_end(s.submit(definition), work, s.NOW, s.render, refusing(frozenset({tag}), evolve))
+            s.decided(s.submit(definition), work, fold=refusing(frozenset({tag}), evolve))
         assert work == JobWork()
 
 
 def test_everything_else_is_folded() -> None:
     work = s.given(*s.queued(s.job())).work
-    events = run_to_end(CancelJob(job=s.JOB), work, s.NOW, s.render, refusing(frozenset({"job.paused"}), evolve))
+    events = s.decided(CancelJob(job=s.JOB), work, fold=refusing(frozenset({"job.paused"}), evolve))
     assert [type(event).__name__ for event in events] == ["TaskCancelled", "JobCancelled"]
     assert refusing(frozenset(), evolve) is evolve

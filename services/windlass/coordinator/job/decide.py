@@ -1,28 +1,31 @@
-"""The rules of a job: which events a command makes.
+"""The rules of a job: which events a command makes, of the job and of those that wait for it or that it waits for.
 
-`decide` yields events one by one, and its caller folds each into the working set before asking for the next, so that a
-decision which goes on (a row of skipped tasks, the task after a completed one) reads the state it has just made. It refuses
-before its first event or not at all, and a command already carried out yields nothing.
+`decide` yields events one by one, each with the working set that it belongs to, and its caller folds each before asking for the
+next, so that a decision which goes on (a row of skipped tasks, the task after a completed one) reads the state it has just made.
+It refuses before its first event or not at all, and a command already carried out yields nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
-from typing import assert_never
+from types import MappingProxyType
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
 from windlass import ids
 from windlass.coordinator.job import waits
+from windlass.coordinator.job.evaluation import Context, Listed, Render, evaluate, list_of, with_defaults
 from windlass.errors import Conflict, Corrupt, Invalid, NotFound, Rejected, Stale
-from windlass.eventlog.rows import ENDED, JobRow, TaskRow
-from windlass.eventlog.state import JobWork
-from windlass.ids import TaskId
+from windlass.eventlog.rows import ENDED, Composite, JobRow, TaskRow
+from windlass.eventlog.state import JobWork, blame
+from windlass.ids import JobId, TaskId
 from windlass.messages.commands import (
     AdvanceJob,
     CancelJob,
     ClaimTask,
     CompleteTask,
     Due,
+    ExpandTask,
     ExpireTask,
     FailTask,
     Fence,
@@ -36,6 +39,7 @@ from windlass.messages.commands import (
 )
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import (
+    ItemsListed,
     JobCancelled,
     JobCompleted,
     JobDelayed,
@@ -49,6 +53,7 @@ from windlass.messages.events import (
     TaskDelayed,
     TaskDispatched,
     TaskFailed,
+    TaskOpened,
     TaskProgressed,
     TaskQueued,
     TaskRedelivered,
@@ -56,25 +61,38 @@ from windlass.messages.events import (
     TaskSkipped,
     TaskStarted,
 )
-from windlass.messages.jobs import Defaults, Task
+from windlass.messages.jobs import Job, Retry, SubJob, Task, every
 from windlass.settings import LOST_ATTEMPTS_MAX
 from windlass.subjects import check_queue
 
-SKIPS_MAX = 500
-"""How many tasks in a row one decision skips before it leaves the rest to an `AdvanceJob`."""
-DEFINITION_MAX = 3 * 1024 * 1024
-"""Bytes of a task's definition once its templates are evaluated: it must fit a message, and results may be large."""
+OPENED_MAX = 500
+"""How many rows one decision makes before it leaves the rest to an `AdvanceJob` or `ExpandTask`."""
+ACTIVE_MAX = 1_000
+"""Rows of one job that may be at work at a time; a composite has one all the same, so that each goes on."""
+ITEMS_MAX = 500
+ITEMS_SIZE = 256 * 1024
+"""Elements of a list, and their bytes as JSON, that are kept together: one event, one row."""
+EACH_MAX = 1_000_000
+"""Elements of a list."""
+RESULT_MAX = 1024 * 1024
+CONTEXT_MAX = 16 * 1024 * 1024
+"""Bytes of a task's result, and of all variables of a job."""
 DEFAULT_QUEUE = "default"
-_DEFAULTED = ("queue", "timeout", "retry", "priority")
+ITEM = "item"
+"""What an element is called where its `each` does not say."""
 
 Fold = Callable[[JobWork, JobEvent], None]
-Context = Mapping[str, Mapping[str, str]]
-Render = Callable[[str, Context], str]
-"""Evaluates a template against a job's context; raises `Invalid` with the sentence that the task fails with."""
+Works = MutableMapping[JobId, JobWork]
+"""The working sets in memory: of the job of a command, of the jobs above it, and of those below it that are at work."""
+Step = tuple[JobWork, JobEvent]
+Steps = Iterator[Step]
+
+_encode = msgspec.json.Encoder().encode
+_NOWHERE: Mapping[str, Any] = MappingProxyType({})
 
 
-def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    """The events that a command makes of a job.
+def decide(command: JobCommand, works: Works, now: datetime, render: Render) -> Steps:
+    """The events that a command makes.
 
     Raises:
         NotFound: there is no such job or task.
@@ -82,218 +100,544 @@ def decide(command: JobCommand, work: JobWork, now: datetime, render: Render) ->
         Stale: the fence is not the task's current one.
         Conflict: the id was taken by another body.
     """
-    match command:
-        case SubmitJob():
-            yield from _submit(command, work, now, render)
-        case CancelJob():
-            yield from _cancel(work, now)
-        case RestartJob():
-            yield from _restart(command, work, now, render)
-        case StartJob():
-            yield from _start(command, work, now, render)
-        case AdvanceJob():
-            job = work.job
-            if job is None or not job.run or job.state in ENDED or work.active():
-                return  # also when this was carried out before: the position stays while its task is at work
-            if (job.run, job.position) == (command.run, command.position):
-                yield from _advance(job, work, now, render)
-        case ClaimTask():
-            yield from _claim(command, work, now)
-        case ReportProgress():
-            yield from _progress(command, work, now)
-        case CompleteTask():
-            yield from _complete(command, work, now, render)
-        case FailTask() | LoseTask():
-            yield from _fail(command, work, now, render)
-        case QueueTask():
-            task = _due(command, work, "PENDING")
-            yield TaskQueued(task=task.id, attempt=task.attempt, at=now)
-        case ExpireTask():
-            task = _due(command, work, "RUNNING")
-            error = f"context deadline exceeded: it ran for longer than {task.definition.timeout} and its worker did not end it"
-            yield from _end_badly(task, error, "deadline", work, now)
-        case _:
-            assert_never(command)
+    yield from _Decision(works, now, render).of(command)
 
 
-def _submit(command: SubmitJob, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    if work.job is not None:
-        if work.job.definition != command.definition:
-            raise Conflict(f"job {command.job} exists with another definition; choose another Idempotency-Key")
-        return
-    yield JobSubmitted(
-        job=command.job,
-        definition=command.definition,
-        user=command.user,
-        at=now,
-        key=command.key,
-        digest=command.digest,
-        trace=command.trace,
-    )
-    until = waits.start_at(command.definition, now)
-    if until is not None:
-        yield JobDelayed(run=1, until=until, at=now)
-        return
-    yield JobStarted(run=1, at=now)
-    yield from _advance(_job(work), work, now, render)
+class _Place(NamedTuple):
+    """Where a row comes to be: the step's key, the job's position, the composite above, and the elements of the lists around."""
+
+    key: str
+    position: int
+    parent: TaskRow | None = None
+    scope: Mapping[str, Any] = _NOWHERE
 
 
-def _start(command: StartJob, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    job = work.job
-    if job is None or (job.state, job.run + 1) != ("PENDING", command.run):
-        raise Stale(f"job {command.job} does not wait for run {command.run}", "timer")
-    yield JobStarted(run=command.run, at=now)
-    yield from _advance(job, work, now, render)
+class _Failure(NamedTuple):
+    """What the failure of a row means where the job goes on: the composite that fails with it, if one does, and what counts."""
+
+    counts: str
+    composite: TaskRow | None
 
 
-def _advance(job: JobRow, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    """Go on from the job's position: dispatch its task, skip it, or end the job."""
-    for _ in range(SKIPS_MAX):
-        if job.position > job.task_count:
-            yield from _finish(job, work, now, render)
-            return
-        position = job.position
-        written = _with_defaults(job.definition.tasks[position - 1], job.definition.defaults)
-        key = str(position)
-        try:
-            task = _evaluate(written, _context(job, work), render)
-            if task.if_.strip() == "false":
-                yield TaskSkipped(
-                    task=_task_id(job, key, 1, now), key=key, run=job.run, position=position, definition=task, at=now
+class _Decision:
+    """One command, decided."""
+
+    def __init__(self, works: Works, now: datetime, render: Render) -> None:
+        self._works, self._now, self._render = works, now, render
+        self._left = OPENED_MAX
+
+    def of(self, command: JobCommand) -> Steps:
+        work = self._works[command.job]
+        match command:
+            case SubmitJob():
+                yield from self._submit(command, work)
+            case CancelJob():
+                yield from self._cancel(work)
+            case RestartJob():
+                yield from self._restart(command, work)
+            case StartJob():
+                yield from self._start(command, work)
+            case AdvanceJob():
+                job = work.job
+                if job is None or not job.run or job.state in ENDED or work.open:
+                    return  # also when this was carried out before: the position stays while its task is at work
+                if (job.run, job.position) == (command.run, command.position):
+                    yield from self._go_on(work, None)
+            case ExpandTask():
+                row = work.tasks.get(command.task)
+                if row is None or row.state != "RUNNING" or row.composite is None or row.composite.opened != command.opened:
+                    return  # carried out before
+                yield from self._go_on(work, row)
+            case ClaimTask():
+                yield from self._claim(command, work)
+            case ReportProgress():
+                yield from self._progress(command, work)
+            case CompleteTask():
+                yield from self._complete(command, work)
+            case FailTask() | LoseTask():
+                yield from self._fail(command, work)
+            case QueueTask():
+                row = _due(command, work, "PENDING")
+                yield work, TaskQueued(task=row.id, attempt=row.attempt, at=self._now)
+            case ExpireTask():
+                row = _due(command, work, "RUNNING")
+                error = (
+                    f"context deadline exceeded: it ran for longer than {row.definition.timeout} and its worker did not end it"
                 )
-                continue
-            queue = check_queue(task.queue or DEFAULT_QUEUE)
-        except Invalid as error:
-            failure = str(error)
-            yield TaskRefused(
-                task=_task_id(job, key, 1, now),
-                key=key,
-                run=job.run,
-                position=position,
-                definition=written,
-                error=failure,
-                at=now,
-            )
-            yield JobFailed(error=_blame(written.name, failure), at=now)
+                yield from self._end_badly(row, error, "deadline", work)
+            case _:
+                assert_never(command)
+
+    # -- a job ------------------------------------------------------------------------------------------------------
+
+    def _submit(self, command: SubmitJob, work: JobWork) -> Steps:
+        if work.job is not None:
+            if work.job.definition != command.definition:
+                raise Conflict(f"job {command.job} exists with another definition; choose another Idempotency-Key")
             return
-        yield TaskDispatched(
-            task=_task_id(job, key, 1, now),
-            key=key,
-            run=job.run,
-            position=position,
-            attempt=1,
-            queue=queue,
-            definition=task,
-            at=now,
+        yield (
+            work,
+            JobSubmitted(
+                job=command.job,
+                definition=command.definition,
+                user=command.user,
+                at=self._now,
+                key=command.key,
+                digest=command.digest,
+                trace=command.trace,
+            ),
         )
-        return
+        until = waits.start_at(command.definition, self._now)
+        if until is not None:
+            yield work, JobDelayed(run=1, until=until, at=self._now)
+            return
+        yield work, JobStarted(run=1, at=self._now)
+        yield from self._advance(work)
 
+    def _start(self, command: StartJob, work: JobWork) -> Steps:
+        job = work.job
+        if job is None or (job.state, job.run + 1) != ("PENDING", command.run):
+            raise Stale(f"job {command.job} does not wait for run {command.run}", "timer")
+        yield work, JobStarted(run=command.run, at=self._now)
+        yield from self._advance(work)
 
-def _finish(job: JobRow, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    try:
-        result = render(job.definition.output, _context(job, work)) if job.definition.output else ""
-    except Invalid as error:
-        yield JobFailed(error=str(error), at=now)
-        return
-    yield JobCompleted(result=result, at=now)
+    def _advance(self, work: JobWork) -> Steps:
+        """Go on from the job's position: open its task, and the next where that has ended at once, or end the job."""
+        job = _job(work)
+        while job.state not in ENDED and self._left > 0:
+            if job.position > job.task_count:
+                yield from self._finish(work)
+                return
+            position = job.position
+            yield from self._open(work, job.definition.tasks[position - 1], _Place(str(position), position))
+            if job.position == position:
+                return
 
+    def _finish(self, work: JobWork) -> Steps:
+        job = _job(work)
+        if job.error:  # of a task that the others did not wait for
+            yield work, JobFailed(error=job.error, at=self._now)
+            return
+        try:
+            output = job.definition.output
+            result = self._render(output, self._context(work), "text") if output else ""
+        except Invalid as error:
+            yield work, JobFailed(error=str(error), at=self._now)
+            return
+        yield work, JobCompleted(result=result, at=self._now)
 
-def _cancel(work: JobWork, now: datetime) -> Iterator[JobEvent]:
-    job = _job(work)
-    if job.state == "CANCELLED":
-        return
-    if job.state in ENDED:
-        raise Rejected("job is not running")
-    for task in work.active():
-        yield TaskCancelled(task=task.id, at=now)
-    yield JobCancelled(at=now)
+    def _cancel(self, work: JobWork) -> Steps:
+        job = _job(work)
+        if job.state == "CANCELLED":
+            return
+        if job.state in ENDED:
+            raise Rejected("job is not running")
+        while job.parent_job is not None:  # who waits for it is cancelled with it, all the way up
+            work = self._works[job.parent_job]
+            job = _job(work)
+        yield from self._cancel_job(work)
 
+    def _cancel_job(self, work: JobWork) -> Steps:
+        yield from self._cancel_rows(work, work.active())
+        yield work, JobCancelled(at=self._now)
 
-def _restart(command: RestartJob, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    job = _job(work)
-    if job.restarted_by == command.key:
-        return
-    if job.state not in ("FAILED", "CANCELLED"):
-        raise Rejected(f"job is {job.state} and can not be restarted")
-    if job.position > job.task_count:
-        raise Rejected("job has no more tasks to run")
-    yield JobRestarted(run=job.run + 1, key=command.key, at=now)
-    yield from _advance(job, work, now, render)
+    def _cancel_rows(self, work: JobWork, rows: list[TaskRow]) -> Steps:
+        """End rows of a job with the jobs that they wait for."""
+        for row in rows:
+            below = work.subjobs.get(row.id)
+            yield work, TaskCancelled(task=row.id, at=self._now)
+            if below is not None:
+                yield from self._cancel_job(self._works[below])
 
+    def _restart(self, command: RestartJob, work: JobWork) -> Steps:
+        job = _job(work)
+        if job.restarted_by == command.key:
+            return
+        if job.parent_job is not None:
+            raise Rejected(f"job {job.id} is part of job {job.parent_job}; restart that one")
+        if job.state not in ("FAILED", "CANCELLED"):
+            raise Rejected(f"job is {job.state} and can not be restarted")
+        if job.position > job.task_count:
+            raise Rejected("job has no more tasks to run")
+        yield work, JobRestarted(run=job.run + 1, key=command.key, at=self._now)
+        yield from self._advance(work)
 
-def _claim(command: ClaimTask, work: JobWork, now: datetime) -> Iterator[JobEvent]:
-    task = _fenced(command, work)
-    if task.state == "RUNNING" and task.worker == command.worker:
-        return  # asking twice: no new fact; the shell grants again from the row
-    if task.state != "SCHEDULED":
-        raise Stale(f"task {task.id} is {task.state}", _why(task, command))
-    yield TaskStarted(
-        task=task.id,
-        attempt=command.attempt,
-        worker=command.worker,
-        at=now,
-        deadline=waits.deadline(task.definition, now),
-    )
+    # -- a task comes to be -----------------------------------------------------------------------------------------
 
-
-def _progress(command: ReportProgress, work: JobWork, now: datetime) -> Iterator[JobEvent]:
-    task, job = _running(command, work), _job(work)
-    progress = min(max(command.progress, 0.0), 100.0)
-    if progress == task.progress:
-        return
-    whole = round(((job.position - 1) + progress / 100) / job.task_count * 100, 2)
-    yield TaskProgressed(task=task.id, attempt=task.attempt, progress=progress, job_progress=whole, at=now)
-
-
-def _complete(command: CompleteTask, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    task, job = _running(command, work), _job(work)
-    yield TaskCompleted(task=task.id, attempt=task.attempt, result=command.result.replace("\0", ""), at=now)
-    yield from _advance(job, work, now, render)
-
-
-def _fail(command: FailTask | LoseTask, work: JobWork, now: datetime, render: Render) -> Iterator[JobEvent]:
-    task = _running(command, work)
-    reason = "lost" if isinstance(command, LoseTask) else command.reason
-    error = "its worker was lost" if isinstance(command, LoseTask) else command.error.replace("\0", "")
-    if reason == "released" or (reason == "lost" and task.redelivered < LOST_ATTEMPTS_MAX):
-        yield TaskRedelivered(task=task.id, attempt=task.attempt + 1, worker=command.worker, reason=reason, at=now)
-        return
-    if reason == "lost":
-        error = f"{error}, {task.redelivered + 1} times over; the limit is {LOST_ATTEMPTS_MAX} more tries"
-    exit_code = command.exit_code if isinstance(command, FailTask) else None
-    yield from _end_badly(task, error, reason, work, now, exit_code)
-
-
-def _end_badly(
-    task: TaskRow, error: str, reason: str, work: JobWork, now: datetime, exit_code: int | None = None
-) -> Iterator[JobEvent]:
-    job = _job(work)
-    yield TaskFailed(task=task.id, attempt=task.attempt, error=error, reason=reason, at=now, exit_code=exit_code)
-    retry, number = task.definition.retry, task.retries + 1
-    if retry is not None and number <= retry.limit:
-        row = TaskDispatched(
-            task=_task_id(job, task.key, task.attempt + 1, now),
-            key=task.key,
-            run=task.run,
-            position=task.position,
-            attempt=task.attempt + 1,
-            retries=number,
-            queue=task.queue,
-            definition=task.definition,
-            at=now,
-        )
-        pause_s = waits.pause_s(retry, number)
-        if pause_s:
-            yield TaskDelayed(**msgspec.structs.asdict(row), until=now + timedelta(seconds=pause_s))
+    def _open(self, work: JobWork, written: Task, place: _Place) -> Steps:
+        """Make the row of a step: it waits in its queue, or ends at once, or other tasks run in its place."""
+        self._left -= 1
+        job, parent = _job(work), place.parent
+        task = written if written.is_composite else with_defaults(written, job.definition.defaults)
+        row: dict[str, Any] = {
+            "task": _task_id(job, place.key, 1, self._now),
+            "key": place.key,
+            "run": job.run,
+            "position": place.position,
+            "at": self._now,
+            "parent": parent.id if parent is not None else None,
+        }
+        try:
+            context = self._context(work, place.scope)
+            task = evaluate(task, context, self._render)
+            if task.if_.strip() == "false":
+                yield work, TaskSkipped(**row, definition=task, job_progress=self._reached(work, parent, 1.0))
+                return
+            queue = check_queue(task.queue or DEFAULT_QUEUE)
+            listed = list_of(task.each.list, context, self._render) if task.each is not None else None
+            if listed is not None and len(listed.items) > EACH_MAX:
+                raise Invalid(f"each.list has {len(listed.items):,} elements, and may have {EACH_MAX:,}; split the job")
+        except Invalid as problem:
+            error = str(problem)
+            failure = self._failure(work, written, parent)
+            yield (
+                work,
+                TaskRefused(**row, definition=task, error=error, **self._counted(work, failure, parent)),
+            )
+            yield from self._spread(work, failure, blame(written.name, error))
+            return
+        if task.is_composite:
+            yield from self._open_composite(work, task, row, place, listed)
         else:
-            yield row
-        return
-    for other in work.active():
-        yield TaskCancelled(task=other.id, at=now)
-    yield JobFailed(error=_blame(task.definition.name, error), at=now)
+            yield work, TaskDispatched(**row, attempt=1, queue=queue, definition=task)
+
+    def _open_composite(self, work: JobWork, task: Task, row: dict[str, Any], place: _Place, listed: Listed | None) -> Steps:
+        size = len(listed.items) if listed is not None else len(task.parallel.tasks) if task.parallel is not None else 1
+        below = None
+        if task.subjob is not None:
+            below = JobId(ids.derive(self._now, ids.byte_of(_job(work).id), row["task"], "subjob"))
+        yield work, TaskOpened(**row, definition=task, size=size, subjob=below, scope=dict(place.scope))
+        opened = work.tasks[row["task"]]
+        if listed is not None:
+            for first, items in _parts(listed):
+                yield work, ItemsListed(task=opened.id, first=first, items=items, is_map=listed.is_map, at=self._now)
+        if task.subjob is not None and below is not None:
+            yield from self._submit_below(work, opened, task.subjob, below)
+        else:
+            yield from self._fill(work, opened)
+
+    def _submit_below(self, work: JobWork, row: TaskRow, definition: SubJob, below: JobId) -> Steps:
+        """Begin the job that a task stands for."""
+        job, attached = _job(work), not definition.detached
+        if not attached:
+            yield (
+                work,
+                TaskCompleted(
+                    task=row.id, attempt=1, at=self._now, job_progress=self._reached(work, self._above(work, row), 1.0)
+                ),
+            )
+        under = self._works.setdefault(below, JobWork())
+        yield (
+            under,
+            JobSubmitted(
+                job=below,
+                definition=Job(
+                    name=definition.name,
+                    description=definition.description,
+                    tasks=definition.tasks,
+                    inputs=definition.inputs,
+                    secrets=definition.secrets,
+                    output=definition.output,
+                    webhooks=definition.webhooks,
+                    auto_delete=definition.auto_delete,
+                    permissions=job.definition.permissions,
+                ),
+                user=job.created_by,
+                at=self._now,
+                trace=job.trace or None,
+                parent=row.id if attached else None,
+                parent_job=job.id if attached else None,
+            ),
+        )
+        yield under, JobStarted(run=1, at=self._now)
+        yield from self._advance(under)
+        if attached:
+            yield from self._end_with(work, row, under)
+
+    def _end_with(self, work: JobWork, row: TaskRow, under: JobWork) -> Steps:
+        """End a task with the job that it waited for, if that has ended."""
+        below = _job(under)
+        if row.state != "RUNNING" or below.state not in ENDED:
+            return
+        if below.state == "COMPLETED":
+            yield from self._end_well(row, below.result, work)
+            return
+        failure = self._failure(work, row.definition, self._above(work, row))
+        yield from self._failed(row, below.error, "child", failure, work)
+
+    # -- a composite goes on ----------------------------------------------------------------------------------------
+
+    def _go_on(self, work: JobWork, composite: TaskRow | None) -> Steps:
+        """Something below a composite, or the job itself (None), ended: open what is next there, and above where that ended."""
+        job = _job(work)
+        while composite is not None and job.state not in ENDED:
+            yield from self._fill(work, composite)
+            if composite.state == "RUNNING":
+                return
+            composite = self._above(work, composite)
+        yield from self._advance(work)
+        if job.state in ENDED and job.parent_job is not None and job.parent is not None:
+            above = self._works[job.parent_job]
+            waiting = above.tasks.get(job.parent)
+            if waiting is not None and waiting.state == "RUNNING":
+                yield from self._end_with(above, waiting, work)
+                yield from self._go_on(above, self._above(above, waiting))
+
+    def _fill(self, work: JobWork, row: TaskRow) -> Steps:
+        """Open the next children of a composite while there is room, or end it with its last."""
+        composite = row.composite
+        assert composite is not None
+        while row.state == "RUNNING" and composite.subjob is None:
+            if composite.ended == composite.size:
+                yield from self._close(work, row)
+                return
+            if self._left <= 0 or not may_open(work, row):
+                return
+            child = self._child(work, row, composite)
+            if child is None:
+                return  # its element is not in memory; it will be when this goes on
+            yield from self._open(work, *child)
+
+    def _child(self, work: JobWork, row: TaskRow, composite: Composite) -> tuple[Task, _Place] | None:
+        index, each = composite.opened, row.definition.each
+        key = f"{row.key}.{index}"
+        if row.definition.parallel is not None:
+            return row.definition.parallel.tasks[index], _Place(key, row.position, row, composite.scope)
+        found = work.item(row.id, index)
+        if found is None or each is None:
+            return None
+        item, is_map = found
+        element = {"index": str(index), **item} if is_map else {"index": str(index), "value": item}
+        return each.task, _Place(key, row.position, row, {**composite.scope, each.var or ITEM: element})
+
+    def _close(self, work: JobWork, row: TaskRow) -> Steps:
+        """All children of a composite have ended."""
+        composite = row.composite
+        assert composite is not None
+        if composite.completions >= (_needed(row.definition) or composite.size):
+            yield from self._end_well(row, "", work)
+            return
+        needed = _needed(row.definition)
+        error = f"{composite.failures} of its {composite.size} tasks failed" + (
+            f", and {needed} have to end well" if needed else ""
+        )
+        failure = self._failure(work, row.definition, self._above(work, row))
+        yield from self._failed(row, error, "child", failure, work)
+
+    # -- a task ends ------------------------------------------------------------------------------------------------
+
+    def _end_well(self, row: TaskRow, result: str, work: JobWork) -> Steps:
+        reached = self._reached(work, self._above(work, row), 1.0)
+        yield work, TaskCompleted(task=row.id, attempt=row.attempt, result=result, at=self._now, job_progress=reached)
+
+    def _end_badly(self, row: TaskRow, error: str, reason: str, work: JobWork, exit_code: int | None = None) -> Steps:
+        """An attempt failed: try the step again, or go on as its failure is to be taken."""
+        job, retry, number = _job(work), row.definition.retry, row.retries + 1
+        if retry is not None and number <= retry.limit and _is_retried(retry, reason, exit_code):
+            yield (
+                work,
+                TaskFailed(task=row.id, attempt=row.attempt, error=error, reason=reason, at=self._now, exit_code=exit_code),
+            )
+            again = TaskDispatched(
+                task=_task_id(job, row.key, row.attempt + 1, self._now),
+                key=row.key,
+                run=row.run,
+                position=row.position,
+                attempt=row.attempt + 1,
+                retries=number,
+                queue=row.queue,
+                definition=row.definition,
+                at=self._now,
+                parent=row.parent,
+            )
+            pause_s = waits.pause_s(retry, number)
+            if pause_s:
+                yield work, TaskDelayed(**msgspec.structs.asdict(again), until=self._now + timedelta(seconds=pause_s))
+            else:
+                yield work, again
+            return
+        above = self._above(work, row)
+        failure = self._failure(work, row.definition, above)
+        yield from self._failed(row, error, reason, failure, work, exit_code)
+        yield from self._go_on(work, above)
+
+    def _failure(self, work: JobWork, definition: Task, above: TaskRow | None) -> _Failure | None:
+        """What a failure of a step means; None if its job fails."""
+        composite = None
+        while True:
+            if definition.on_error in ("continue", "ignore"):
+                return _Failure("ignored" if definition.on_error == "ignore" else "failed", composite)
+            if above is None:
+                return None
+            counted, needed = above.composite, _needed(above.definition)
+            if counted is not None and needed and counted.size - counted.failures - 1 >= needed:
+                return _Failure("failed", composite)
+            composite, definition, above = above, above.definition, self._above(work, above)
+
+    def _failed(
+        self, row: TaskRow, error: str, reason: str, failure: _Failure | None, work: JobWork, exit_code: int | None = None
+    ) -> Steps:
+        how = {"error": error, "reason": reason, "exit_code": exit_code, **self._counted(work, failure, self._above(work, row))}
+        yield work, TaskFailed(task=row.id, attempt=row.attempt, at=self._now, **how)
+        yield from self._spread(work, failure, blame(row.definition.name, error))
+
+    def _counted(self, work: JobWork, failure: _Failure | None, above: TaskRow | None) -> dict[str, Any]:
+        """What the event of a failed row says of how it counts."""
+        if failure is None or failure.composite is not None:
+            return {}
+        return {"counts": failure.counts, "job_progress": self._reached(work, above, 1.0)}
+
+    def _spread(self, work: JobWork, failure: _Failure | None, error: str) -> Steps:
+        """End what a failed row takes with it: nothing, a composite above it, or the job."""
+        if failure is None:
+            yield from self._cancel_rows(work, work.active())
+            yield work, JobFailed(error=error, at=self._now)
+        elif failure.composite is not None:
+            row = failure.composite
+            below = [other for other in work.active() if other.key.startswith(f"{row.key}.")]
+            yield from self._cancel_rows(work, below)
+            reached = self._reached(work, self._above(work, row), 1.0)
+            yield (
+                work,
+                TaskFailed(
+                    task=row.id,
+                    attempt=row.attempt,
+                    error=error,
+                    reason="child",
+                    at=self._now,
+                    counts=failure.counts,
+                    job_progress=reached,
+                ),
+            )
+
+    # -- what workers say -------------------------------------------------------------------------------------------
+
+    def _claim(self, command: ClaimTask, work: JobWork) -> Steps:
+        row = _fenced(command, work)
+        if row.state == "RUNNING" and row.worker == command.worker:
+            return  # asking twice: no new fact; the shell grants again from the row
+        if row.state != "SCHEDULED":
+            raise Stale(f"task {row.id} is {row.state}", _why(row, command))
+        yield (
+            work,
+            TaskStarted(
+                task=row.id,
+                attempt=command.attempt,
+                worker=command.worker,
+                at=self._now,
+                deadline=waits.deadline(row.definition, self._now),
+            ),
+        )
+
+    def _progress(self, command: ReportProgress, work: JobWork) -> Steps:
+        row, job = _running(command, work), _job(work)
+        progress = min(max(command.progress, 0.0), 100.0)
+        if progress == row.progress:
+            return
+        above = self._above(work, row)
+        whole = self._reached(work, above, progress / 100)
+        if whole is None:
+            whole = max(job.progress, round(((job.position - 1) + progress / 100) / job.task_count * 100, 2))
+        yield work, TaskProgressed(task=row.id, attempt=row.attempt, progress=progress, job_progress=whole, at=self._now)
+
+    def _complete(self, command: CompleteTask, work: JobWork) -> Steps:
+        row = _running(command, work)
+        result = command.result.replace("\0", "")
+        refusal = _too_large(row.definition.var, result, work)
+        if refusal:
+            yield from self._end_badly(row, refusal, "failed", work)
+            return
+        yield from self._end_well(row, result, work)
+        yield from self._go_on(work, self._above(work, row))
+
+    def _fail(self, command: FailTask | LoseTask, work: JobWork) -> Steps:
+        row = _running(command, work)
+        reason = "lost" if isinstance(command, LoseTask) else command.reason
+        error = "its worker was lost" if isinstance(command, LoseTask) else command.error.replace("\0", "")
+        if reason == "released" or (reason == "lost" and row.redelivered < LOST_ATTEMPTS_MAX):
+            yield work, TaskRedelivered(task=row.id, attempt=row.attempt + 1, worker=command.worker, reason=reason, at=self._now)
+            return
+        if reason == "lost":
+            error = f"{error}, {row.redelivered + 1} times over; the limit is {LOST_ATTEMPTS_MAX} more tries"
+        exit_code = command.exit_code if isinstance(command, FailTask) else None
+        yield from self._end_badly(row, error, reason, work, exit_code)
+
+    # -- what the rules share ---------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _above(work: JobWork, row: TaskRow) -> TaskRow | None:
+        """The composite that a row is below."""
+        return work.tasks[row.parent] if row.parent is not None else None
+
+    @staticmethod
+    def _context(work: JobWork, scope: Mapping[str, Any] = _NOWHERE) -> Context:
+        job = _job(work)
+        return {
+            "inputs": job.definition.inputs,
+            "tasks": work.variables,
+            "secrets": {},
+            "job": {"id": job.id, "name": job.definition.name},
+            "items": scope,
+        }
+
+    @staticmethod
+    def _reached(work: JobWork, composite: TaskRow | None, part: float) -> float | None:
+        """How far a job is, 0–100, when `part` of a row below a composite is done; None if the row is the job's own."""
+        if composite is None:
+            return None
+        job = _job(work)
+        above: TaskRow | None = composite
+        while above is not None and above.composite is not None:
+            part = (above.composite.ended + part) / above.composite.size
+            above = _Decision._above(work, above)
+        return max(job.progress, round(((job.position - 1) + min(part, 1.0)) / job.task_count * 100, 2))
 
 
-# -- what the rules share -----------------------------------------------------------------------------------------------
+def may_open(work: JobWork, row: TaskRow) -> bool:
+    """Whether the next child of a composite is due."""
+    composite = row.composite
+    if composite is None or composite.subjob is not None or row.state != "RUNNING" or composite.opened >= composite.size:
+        return False
+    at_work, each = composite.opened - composite.ended, row.definition.each
+    if each is not None and 0 < each.concurrency <= at_work:
+        return False
+    return not at_work or work.open < ACTIVE_MAX
+
+
+def _is_retried(retry: Retry, reason: str, exit_code: int | None) -> bool:
+    """Whether what ended in this way is tried again."""
+    ended = {"deadline": "timeout"}.get(reason, reason)
+    return not retry.on or ended in retry.on or (exit_code is not None and str(exit_code) in retry.on)
+
+
+def _needed(definition: Task) -> int:
+    """How many children of a composite have to end well; 0 for all."""
+    how = definition.parallel or definition.each
+    return how.min_success if how is not None else 0
+
+
+def _parts(listed: Listed) -> Iterator[tuple[int, msgspec.Raw]]:
+    """A list in parts, each as JSON with the index of its first element."""
+    first, part, size = 0, list[bytes](), 0
+    for index, item in enumerate(listed.items):
+        text = _encode(item)
+        if part and (len(part) == ITEMS_MAX or size + len(text) > ITEMS_SIZE):
+            yield first, msgspec.Raw(b"[" + b",".join(part) + b"]")
+            first, part, size = index, [], 0
+        part.append(text)
+        size += len(text)
+    if part:
+        yield first, msgspec.Raw(b"[" + b",".join(part) + b"]")
+
+
+def _too_large(var: str, result: str, work: JobWork) -> str:
+    """Why a result cannot be kept; empty if it can."""
+    size = len(result) if result.isascii() else len(result.encode())
+    if size > RESULT_MAX:
+        return f"its result takes {size} bytes, and {RESULT_MAX} are kept; hand large values on as a file or an address"
+    if var and result and work.variables_size + size > CONTEXT_MAX:
+        return f"the variables of this job would take more than {CONTEXT_MAX} bytes; hand large values on as files or addresses"
+    return ""
 
 
 def _job(work: JobWork) -> JobRow:
@@ -341,61 +685,17 @@ def _why(task: TaskRow, command: Fence) -> str:
     return "worker" if task.worker and task.worker != command.worker else "unclaimed"
 
 
-def _blame(name: str, error: str) -> str:
-    return f"task {name!r}: {error}"
-
-
-def _context(job: JobRow, work: JobWork) -> Context:
-    return {
-        "inputs": job.definition.inputs,
-        "tasks": work.variables,
-        "secrets": {},
-        "job": {"id": job.id, "name": job.definition.name},
-    }
-
-
-def _with_defaults(task: Task, defaults: Defaults | None) -> Task:
-    """The task, with what its job says for all of them where it says nothing itself."""
-    if defaults is None:
-        return task
-    missing = {name: value for name in _DEFAULTED if (value := getattr(defaults, name)) and not getattr(task, name)}
-    return msgspec.structs.replace(task, **missing)
-
-
-def _evaluate(task: Task, context: Context, render: Render) -> Task:
-    """The task with its templates replaced by their values, in the order that Tork has: name, var, image, queue, env, if, cmd."""
-    changes: dict[str, object] = {}
-    for name in ("name", "var", "image", "queue", "if_"):
-        text = getattr(task, name)
-        if "{{" in text:
-            changes[name] = render(text, context)
-    if any("{{" in value for value in task.env.values()):
-        changes["env"] = {key: render(value, context) if "{{" in value else value for key, value in task.env.items()}
-    if any("{{" in item for item in task.cmd):
-        changes["cmd"] = tuple(render(item, context) if "{{" in item else item for item in task.cmd)
-    if not changes:
-        return task
-    evaluated = msgspec.structs.replace(task, **changes)
-    size = len(msgspec.json.encode(evaluated))
-    if size > DEFINITION_MAX:
-        raise Invalid(
-            f"its definition takes {size} bytes with its templates evaluated, and a worker can be sent {DEFINITION_MAX}; "
-            "hand large values on as a file or an address"
-        )
-    return evaluated
-
-
-def run_to_end(command: JobCommand, work: JobWork, now: datetime, render: Render, fold: Fold) -> list[JobEvent]:
-    """Decide a command whole, folding each event as it comes; returns the events.
+def run_to_end(command: JobCommand, works: Works, now: datetime, render: Render, fold: Fold) -> list[Step]:
+    """Decide a command whole, folding each event as it comes; returns the events with what they belong to.
 
     Raises:
         Corrupt: a rule refused after its first event.
     """
-    events: list[JobEvent] = []
+    events: list[Step] = []
     try:
-        for event in decide(command, work, now, render):
-            fold(work, event)
-            events.append(event)
+        for step in decide(command, works, now, render):
+            fold(*step)
+            events.append(step)
     except (NotFound, Rejected, Invalid) as error:
         if events:
             raise Corrupt(f"a decision on {type(command).__name__} broke off after {len(events)} events: {error}") from error
@@ -409,8 +709,11 @@ def foreseen(event: JobEvent) -> frozenset[str]:
         return frozenset()
     found = {tag_of(JobDelayed)} if event.definition.is_delayed else set()
     definition = event.definition
-    if any(_with_defaults(task, definition.defaults).retry_is_delayed for task in definition.tasks):
-        found |= {tag_of(TaskDelayed), tag_of(TaskQueued)}
+    for task in every(definition.tasks):
+        if task.is_composite:
+            found |= {tag_of(TaskOpened), tag_of(ItemsListed)}
+        if with_defaults(task, definition.defaults).retry_is_delayed:
+            found |= {tag_of(TaskDelayed), tag_of(TaskQueued)}
     return frozenset(found)
 
 

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from windlass.eventlog.rows import ENDED, JobRow, TaskRow
+from windlass.coordinator.job.decide import may_open
+from windlass.eventlog.rows import ENDED, Composite, JobRow, TaskRow
 from windlass.eventlog.state import JobWork
 from windlass.ids import JobId, TaskId, WorkerId, shard_of
-from windlass.messages.commands import AdvanceJob, GrantTask, RunTask, StopTask
+from windlass.messages.commands import AdvanceJob, ExpandTask, GrantTask, RunTask, StopTask
 from windlass.settings import Times
 from windlass.subjects import Subjects
 
@@ -39,6 +40,11 @@ def outgoing(work: JobWork, now: datetime, times: Times, subjects: Subjects, sha
             case "SCHEDULED":
                 task.drive_at, task.drives = soon, 0
                 yield _run(task, subjects)
+            case "RUNNING" if task.composite is not None:
+                due = may_open(work, task)
+                task.drive_at, task.drives = (soon if due else None), 0
+                if due:
+                    yield _expand(task, task.composite, subjects, shards)
             case "RUNNING":
                 task.drive_at, task.drives = soon, 0
             case "CANCELLED" | "FAILED" if task.id in work.to_stop:
@@ -73,6 +79,10 @@ def again(work: JobWork, what: Redrive, now: datetime, times: Times, subjects: S
         yield _stop(task, subjects)
     elif task.state == "SCHEDULED":
         yield _run(task, subjects)
+    elif task.composite is not None:
+        task.drive_at = task.drive_at if may_open(work, task) else None
+        if task.drive_at is not None:
+            yield _expand(task, task.composite, subjects, shards)
     elif task.state == "RUNNING":
         fence = {"job": task.job, "run": task.run, "task": task.id, "attempt": task.attempt}
         yield subjects.orders(task.worker), GrantTask(**fence, worker=WorkerId(task.worker))  # type: ignore[arg-type]  # the fence's fields
@@ -82,7 +92,7 @@ def again(work: JobWork, what: Redrive, now: datetime, times: Times, subjects: S
 
 def advance_due(work: JobWork, job: JobRow) -> bool:
     """Whether the job stands at a task that nothing has been decided for."""
-    return job.run > 0 and job.state not in ENDED and not work.active()
+    return job.run > 0 and job.state not in ENDED and not work.open
 
 
 def _later(now: datetime, drives: int, times: Times) -> datetime:
@@ -104,6 +114,10 @@ def _stop(task: TaskRow, subjects: Subjects) -> Outgoing:
 
 def _advance(job: JobRow, subjects: Subjects, shards: int) -> Outgoing:
     return subjects.pending(shard_of(job.id, shards)), AdvanceJob(job=job.id, run=job.run, position=job.position)
+
+
+def _expand(task: TaskRow, composite: Composite, subjects: Subjects, shards: int) -> Outgoing:
+    return subjects.pending(shard_of(task.job, shards)), ExpandTask(job=task.job, task=task.id, opened=composite.opened)
 
 
 def _stamp(at: datetime | None) -> str | None:

@@ -1,6 +1,20 @@
 -- What the migrations come to, for reading: written by `just schema` from a migrated database, and compared by a test.
 -- Why a table or column is as it is stands in the migrations.
 
+CREATE TABLE composites (
+    task uuid NOT NULL,
+    job uuid NOT NULL,
+    size integer NOT NULL,
+    opened integer NOT NULL,
+    completions integer NOT NULL,
+    failures integer NOT NULL,
+    ended boolean NOT NULL,
+    subjob uuid,
+    scope json NOT NULL
+);
+ALTER TABLE composites ADD CONSTRAINT composites_pkey PRIMARY KEY (task);
+CREATE INDEX composites_at_work ON composites USING btree (job) WHERE (NOT ended);
+
 CREATE TABLE deliveries (
     id uuid NOT NULL,
     lane uuid NOT NULL,
@@ -32,6 +46,17 @@ CREATE TABLE delivery_attempts (
     error text NOT NULL
 );
 ALTER TABLE delivery_attempts ADD CONSTRAINT delivery_attempts_pkey PRIMARY KEY (delivery, number);
+
+CREATE TABLE each_items (
+    task uuid NOT NULL,
+    first integer NOT NULL,
+    next integer NOT NULL,
+    job uuid NOT NULL,
+    is_map boolean NOT NULL,
+    items json NOT NULL
+);
+ALTER TABLE each_items ADD CONSTRAINT each_items_pkey PRIMARY KEY (task, first);
+CREATE INDEX each_items_of_job ON each_items USING btree (job);
 
 CREATE TABLE events (
     kind text NOT NULL,
@@ -131,7 +156,9 @@ CREATE TABLE jobs (
     drive_at timestamp with time zone,
     drives smallint NOT NULL DEFAULT 0,
     restarted_by text NOT NULL DEFAULT ''::text,
-    trace text NOT NULL DEFAULT ''::text
+    trace text NOT NULL DEFAULT ''::text,
+    parent uuid,
+    parent_job uuid
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
@@ -228,7 +255,8 @@ CREATE TABLE tasks (
     error text NOT NULL,
     drive_at timestamp with time zone,
     drives smallint NOT NULL DEFAULT 0,
-    stopping text NOT NULL DEFAULT ''::text
+    stopping text NOT NULL DEFAULT ''::text,
+    parent uuid
 );
 ALTER TABLE tasks ADD CONSTRAINT tasks_pkey PRIMARY KEY (id);
 CREATE INDEX tasks_of_job ON tasks USING btree (job, "position");
@@ -326,8 +354,16 @@ GRANT USAGE ON SCHEMA windlass TO windlass_coordinator;
 GRANT USAGE ON SCHEMA windlass TO windlass_gateway;
 GRANT USAGE ON SCHEMA windlass TO windlass_scheduler;
 GRANT USAGE ON SCHEMA windlass TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE composites TO windlass_coordinator;
+GRANT SELECT ON TABLE composites TO windlass_gateway;
+GRANT SELECT ON TABLE composites TO windlass_scheduler;
+GRANT SELECT ON TABLE composites TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE deliveries TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE delivery_attempts TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE each_items TO windlass_coordinator;
+GRANT SELECT ON TABLE each_items TO windlass_gateway;
+GRANT SELECT ON TABLE each_items TO windlass_scheduler;
+GRANT SELECT ON TABLE each_items TO windlass_webhooks;
 GRANT INSERT, SELECT ON TABLE events TO windlass_coordinator;
 GRANT SELECT ON TABLE events TO windlass_gateway;
 GRANT SELECT ON TABLE events TO windlass_scheduler;

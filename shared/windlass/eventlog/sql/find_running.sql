@@ -2,7 +2,7 @@
 -- Indexes: tasks_running, tasks_stopping.
 SELECT worker, job, id, run, attempt
   FROM tasks
- WHERE state = 'RUNNING' AND shard = ANY (%(shards)b::smallint[])
+ WHERE state = 'RUNNING' AND worker <> '' AND shard = ANY (%(shards)b::smallint[])
  UNION ALL
 SELECT stopping, job, id, run, attempt
   FROM tasks

@@ -1,0 +1,4 @@
+-- All composites, by their jobs. A full scan.
+SELECT task, job, size, opened, completions, failures, ended, subjob, scope::text
+  FROM composites
+ ORDER BY job
