@@ -459,7 +459,8 @@ def _wrong_with(text: str, limits: Limits) -> str:
     try:
         expressions.check(text, limits)
     except ExpressionError as error:
-        return f"{error.message} (line {error.line}, column {error.column})"
+        remedy = "; hand a long list on as an input, and read it with fromJSON" if error.budget in ("source", "nodes") else ""
+        return f"{error.message} (line {error.line}, column {error.column}){remedy}"
     return ""
 
 

@@ -252,6 +252,12 @@ def test_a_task_is_one_kind_of_composite(fields: tuple[str, ...], expected: list
     ]
 
 
+def test_a_long_list_is_told_another_way() -> None:
+    for long in ([1] * 12_000, ["x" * 100] * 1_000):
+        (line,) = lines(each(list=str(long)))
+        assert line.endswith("; hand a long list on as an input, and read it with fromJSON")
+
+
 FULL: dict[str, Any] = {
     "image": "a",
     "cmd": ("a",),
