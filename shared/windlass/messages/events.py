@@ -312,7 +312,7 @@ TIMED = frozenset(
 SINCE: Mapping[str, int] = {
     **{tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)},
     tag_of(JobRestarted): 5,
-    **{tag_of(kind): 10 for kind in (TaskOpened, ItemsListed)},
+    **{tag_of(kind): 11 for kind in (TaskOpened, ItemsListed)},
 }
 """The format with which each type of event came that the first release did not write."""
 
