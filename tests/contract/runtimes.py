@@ -69,7 +69,7 @@ def resident_bytes() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def a_task(run: str = "", image: str = "", **more: object) -> RunTask:
+def a_task(run: str = "", image: str = "", name: str = "t", **more: object) -> RunTask:
     """A task to run, with an id of its own."""
     return RunTask(
         job=JobId(secrets.token_hex(16)),
@@ -77,7 +77,7 @@ def a_task(run: str = "", image: str = "", **more: object) -> RunTask:
         task=TaskId(secrets.token_hex(16)),
         attempt=2,
         key="0",
-        definition=Task(name="t", run=run, image=image, **more),  # type: ignore[arg-type]  # tests pass what they test
+        definition=Task(name=name, run=run, image=image, **more),  # type: ignore[arg-type]  # tests pass what they test
     )
 
 
@@ -115,6 +115,14 @@ def containers(engine: Engine, worker: str, *more: str, state: str = "") -> list
     return [container["Id"] for container in engine.json("GET", "/containers/json", params=params).get("items", [])]
 
 
+def made(engine: Engine, worker: str) -> list[str]:
+    """The paths of all volumes and networks that carry a worker's label."""
+    params = {"filters": json.dumps({"label": [f"windlass.worker={worker}"]})}
+    volumes = engine.json("GET", "/volumes", params=params).get("Volumes") or []
+    networks = engine.json("GET", "/networks", params=params).get("items", [])
+    return [f"/volumes/{one['Name']}" for one in volumes] + [f"/networks/{one['Id']}" for one in networks]
+
+
 def complete(work: Coroutine[object, object, None]) -> None:
     """Run to its end in a loop of its own, also from within a test that has one."""
     with ThreadPoolExecutor(1) as pool:
@@ -137,5 +145,9 @@ def a_docker(**how: object) -> Iterator[Docker]:
         left = containers(engine, worker)
         for container in left:
             engine.call("DELETE", f"/containers/{container}", params={"force": 1})
+        others = made(engine, worker)
+        for path in others:
+            engine.call("DELETE", path)
         engine.close()
         assert not left, f"containers of {worker} were left"
+        assert not others, f"of {worker} were left: {others}"

@@ -32,7 +32,7 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
-async def said(docker: Docker, run_: str = "", image: str = IMAGE, **more: object) -> str:
+async def said(docker: Docker, run_: str = "", image: str = IMAGE, **more: Any) -> str:
     """What a task printed that must succeed."""
     sink = Recorder()
     outcome = await run(docker, a_task(run_, image, **more), sink)

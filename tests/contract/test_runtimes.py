@@ -24,7 +24,7 @@ class Place:
         self.image = image
         self.are_dead = are_dead
 
-    def task(self, script: str, **more: object) -> RunTask:
+    def task(self, script: str, **more: Any) -> RunTask:
         return a_task(script, self.image, **more)
 
 

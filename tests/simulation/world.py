@@ -467,7 +467,7 @@ class World:
     async def _worker(self, unit: Unit) -> None:
         settings = WorkerSettings(
             node=self._node(unit), name=unit.name, user="", runtime="memory", queues={"default": SLOTS}, spool=Path("memory"),
-            docker_host="", control_groups=False, limits=Amounts(), timeout="",
+            docker_host="", control_groups=False, limits=Amounts(), timeout="", binds=(),
         )  # fmt: skip
         async with self.connect("worker", unit.link) as bus:
             await worker.work(

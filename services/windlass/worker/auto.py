@@ -47,6 +47,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     docker_hardening: str = "standard"
     docker_log_driver: str = "none"
     docker_limits: Amounts = Amounts()
+    docker_binds: tuple[str, ...] = ()
 
 
 class Auto:
@@ -160,5 +161,6 @@ def _docker(settings: RuntimeSettings, host: str) -> Docker:
             hardening=settings.docker_hardening,
             log_driver=settings.docker_log_driver,
             limits=settings.docker_limits,
+            binds=settings.docker_binds,
         )
     )

@@ -65,6 +65,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 docker_host=settings.docker_host,
                 shell_control_groups=settings.control_groups,
                 docker_limits=settings.limits,
+                docker_binds=settings.binds,
             ),
         )
         await runtime.prepare()

@@ -12,7 +12,7 @@ from windlass.ids import NODE, user_of
 from windlass.messages.jobs import Limits
 from windlass.secrets import keys
 from windlass.secrets.keys import Keys
-from windlass.settings import Node, lookup, node
+from windlass.settings import Node, is_on, lookup, node
 from windlass.subjects import check_queue
 from windlass.worker.docker.containers import Amounts
 
@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Read once, at start. `queues` maps a queue's name to its slots: how many of its tasks run at once.
 
     `user` is the worker's own NATS user, which `windlass nats-user` makes; empty for who shares the workers' user. `limits` and
-    `timeout` are for tasks that have none, from their job either.
+    `timeout` are for tasks that have none, from their job either; `binds` are the directories that tasks may have.
     """
 
     node: Node
@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     control_groups: bool
     limits: Amounts
     timeout: str
+    binds: tuple[str, ...]
     keys: Keys | None = None
     """What secrets are sealed with on their way here and back; without it, tasks of jobs with secrets fail."""
 
@@ -73,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             keys=keys.read(lookup(environ, "SECRET_KEY"), "worker"),
             limits=_limits(environ),
             timeout=_timeout(lookup(environ, "WORKER_LIMITS_TIMEOUT")),
+            binds=_binds(lookup(environ, "MOUNTS_BIND_SOURCES")) if is_on(lookup(environ, "MOUNTS_BIND_ALLOWED")) else (),
         )
 
 
@@ -88,6 +90,14 @@ def _limits(environ: Mapping[str, str]) -> Amounts:
         return Amounts().of(limits)
     except Invalid as error:
         raise Misconfigured(f"WINDLASS_WORKER_LIMITS_CPUS or …_MEMORY: {error}") from error
+
+
+def _binds(text: str) -> tuple[str, ...]:
+    found = tuple(path for path in map(str.strip, text.split(",")) if path)
+    for path in found:
+        if not Path(path).is_absolute():
+            raise Misconfigured(f"WINDLASS_MOUNTS_BIND_SOURCES: {path!r} is no absolute path; separate directories by commas")
+    return found
 
 
 def _timeout(text: str) -> str:

@@ -57,3 +57,12 @@ def test_limits_of_tasks_that_have_none() -> None:
 def test_limits_that_are_none_are_refused_under_their_name(name: str, value: str) -> None:
     with pytest.raises(Misconfigured, match=name):
         Settings.load({**NATS, f"WINDLASS_WORKER_LIMITS_{name}": value})
+
+
+def test_directories_to_bind_are_named_and_allowed() -> None:
+    named = {**NATS, "TORK_MOUNTS_BIND_SOURCES": "/srv/a, /srv/b"}
+    assert Settings.load(named).binds == ()
+    assert Settings.load({**named, "TORK_MOUNTS_BIND_ALLOWED": "true"}).binds == ("/srv/a", "/srv/b")
+    assert Settings.load({**NATS, "WINDLASS_MOUNTS_BIND_ALLOWED": "true"}).binds == ()
+    with pytest.raises(Misconfigured, match="'srv' is no absolute path"):
+        Settings.load({**NATS, "WINDLASS_MOUNTS_BIND_ALLOWED": "true", "WINDLASS_MOUNTS_BIND_SOURCES": "srv"})

@@ -1,9 +1,10 @@
 """What the docker runtime does not take, said before anything is made."""
 
 import posixpath
+from collections.abc import Callable
 
 from windlass.errors import Invalid
-from windlass.grammar import check_file
+from windlass.grammar import check_file, check_mount_options, check_network, check_source, check_target, gpus
 from windlass.messages.jobs import Task
 from windlass.worker.docker import exchange
 from windlass.worker.docker.containers import Amounts
@@ -11,7 +12,7 @@ from windlass.worker.docker.images import is_name
 from windlass.worker.runtime import Program, places
 
 _RESERVED = (exchange.SCRIPT, exchange.OUTPUT, exchange.PROGRESS)
-_LATER = ("mounts", "networks", "sidecars", "registry", "gpus")
+_KINDS = ("volume", "bind", "tmpfs")
 
 
 def check(task: Task) -> None:
@@ -25,16 +26,54 @@ def check(task: Task) -> None:
             _check_program(program)
         except Invalid as error:
             raise Invalid(f"{where}: {error}") from error
-    try:
-        Amounts().of(task.limits)
-    except Invalid as error:
-        raise Invalid(f"task {task.name}: limits: {error}") from error
+    for field, check_field in _CHECKS:
+        try:
+            check_field(task)
+        except Invalid as error:
+            raise Invalid(f"task {task.name}: {field}: {error}") from error
+
+
+def _check_mounts(task: Task) -> None:
+    for mount in task.mounts:
+        if mount.type not in _KINDS:
+            raise Invalid(f"unknown mount type: {mount.type}; it is one of: {', '.join(_KINDS)}")
+        if mount.type == "bind":
+            check_source(mount.source)
+        elif mount.source:
+            raise Invalid(f"{mount.type} source should be empty; remove it")
+        if not mount.target:
+            raise Invalid(f"{mount.type} target is required; say where in the container it is mounted")
+        check_target(mount.target)
+        check_mount_options(mount.type, mount.opts)
+
+
+def _check_networks(task: Task) -> None:
+    for network in task.networks:
+        check_network(network)
+        if network == "host":
+            raise Invalid("host networking is not enabled; remove it, or name a network of the engine")
+    if "none" in task.networks and (len(task.networks) > 1 or task.sidecars):
+        raise Invalid("none excludes other networks, and the one that sidecars need; remove it")
+
+
+def _check_gpus(task: Task) -> None:
+    if task.gpus:
+        gpus(task.gpus)
+
+
+def _check_limits(task: Task) -> None:
+    Amounts().of(task.limits)
+
+
+_CHECKS: tuple[tuple[str, Callable[[Task], None]], ...] = (
+    ("limits", _check_limits),
+    ("mounts", _check_mounts),
+    ("networks", _check_networks),
+    ("gpus", _check_gpus),
+)
 
 
 def _check_program(program: Program) -> None:
-    for field in _LATER:
-        if getattr(program, field, None):
-            raise Invalid(f"{field}: this release does not run it yet; remove it")
     if not program.image:
         raise Invalid(
             "the docker runtime needs an image; give it one, or start the worker with --runtime shell or --runtime auto"

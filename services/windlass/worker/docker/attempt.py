@@ -17,10 +17,11 @@ from windlass.errors import WindlassError
 from windlass.log import get
 from windlass.messages.commands import RunTask
 from windlass.worker.docker import exchange
-from windlass.worker.docker.containers import Manner, task_container
+from windlass.worker.docker.containers import Manner, endpoint, task_container
 from windlass.worker.docker.engine import SLOW_S, Attachment, Engine, Facts, Gone, Json, Refused
 from windlass.worker.docker.frames import Frames
 from windlass.worker.docker.images import Images, NoImage, full_name
+from windlass.worker.docker.rooms import Room
 from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
 from windlass.worker.results import BadOutput, read_output
 from windlass.worker.runtime import Failed, Outcome, Program, Sink, Stopped, Succeeded, Vanished
@@ -65,8 +66,8 @@ class Tools(Protocol):
         """Engine and worker share no file system: archives from now on."""
         ...
 
-    def clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
-        """Remove a container and then its directory, in the background; then its sandbox is free."""
+    def clean(self, container: str, folder: str, sandbox: Sandbox | None, room: Room | None = None) -> None:
+        """Remove a container and then its directory, in the background; then its sandbox is free and its room is left."""
         ...
 
 
@@ -98,10 +99,11 @@ class Delivery:
 class Attempt:
     """`container` is known once created, `is_started` once it may run; `halt` is set, from any thread, to stop it."""
 
-    def __init__(self, tools: Tools, task: RunTask, program: Program, role: str, folder: str, sink: Sink) -> None:
+    def __init__(self, tools: Tools, task: RunTask, program: Program, role: str, room: Room, folder: str, sink: Sink) -> None:
         self._tools = tools
-        self._task, self._program, self._role = task, program, role
-        self._sink = sink
+        self._task, self._program, self._role, self.room = task, program, role, room
+        self._networks = room.networks(role)
+        self.sink = sink
         self._tail = Tail()
         self._words = {"out": Words("out", sink, self._tail), "err": Words("err", sink, self._tail)}
         self._sandbox: Sandbox | None = None
@@ -109,6 +111,8 @@ class Attempt:
         self._folder = folder
         self._halt: futures.Future[None] = futures.Future()
         self._is_bind = False
+        self._is_made = False
+        self.name = f"windlass-{task.task}-{task.attempt}"
         self.container = ""
         self.is_started = False
 
@@ -143,7 +147,7 @@ class Attempt:
         finally:
             if self._attached is not None:
                 self._attached.close()
-            self._tools.clean(self.container, self._folder, self._sandbox)
+            self._tools.clean(self.container, self._folder, self._sandbox, self.room)
 
     # -- up to the start
 
@@ -162,11 +166,11 @@ class Attempt:
                 return
             except Refused as error:
                 text = str(error).lower()
-                if error.status == 404 and "image" in text and not is_pulled and not self.is_started:
+                if error.status == 404 and "image" in text and not is_pulled and not self._is_made:
                     self._drop()
                     self._pull()
                     is_pulled = True
-                elif error.status == 400 and self._is_bind and "bind source path does not exist" in text:
+                elif error.status == 400 and self._is_bind and self._is_about_exchange(str(error)):
                     self._drop()
                     self._tools.give_up_bind()
                 elif self._sandbox is not None and _is_about_sandbox(error):
@@ -181,13 +185,18 @@ class Attempt:
                 self._drop()
                 self._patiently(lambda: self._tools.engine.call("GET", "/_ping"))
 
+    def _is_about_exchange(self, text: str) -> bool:
+        """Whether the engine misses a directory of ours, and not one that the task binds."""
+        theirs = [mount["Source"] for mount in self.room.mounts if mount["Type"] == "bind"]
+        return "bind source path does not exist" in text and not any(text.endswith(f": {source}") for source in theirs)
+
     def _create(self, with_sandbox: bool) -> None:
         tools = self._tools
         self._is_bind = tools.is_bind
         network: dict[str, bytes] = {}
         mounts: list[Json] = []
         if self._is_bind:
-            if with_sandbox and tools.sandboxes is not None:
+            if with_sandbox and tools.sandboxes is not None and not self._networks:
                 self._lease(tools.sandboxes)
             if self._sandbox is not None:
                 network = self._sandbox.files
@@ -199,15 +208,21 @@ class Attempt:
             self._role,
             manner=tools.manner,
             exchanged=mounts,
+            mounts=self.room.mounts,
+            network=self._networks[0] if self._networks else "",
             sandbox=self._sandbox.container if self._sandbox is not None else "",
         )
         if tools.facts.is_podman:
             body["Image"] = full_name(body["Image"])
         # We choose the name, so that a container whose creation was not answered can be removed all the same.
-        self.container = f"windlass-{self._task.task}-{self._task.attempt}-{secrets.token_hex(4)}"
+        self.container = f"{self.name}-{secrets.token_hex(4)}"
         tools.engine.call("POST", "/containers/create", params={"name": self.container}, body=body, timeout_s=SLOW_S)
+        self._is_made = True
         if not self._is_bind:
             exchange.send(tools.engine, self.container, self._program, has_home=tools.manner.hardening == "strict")
+        for other in self._networks[1:]:  # at its making a container can join only one
+            joining: Json = {"Container": self.container, "EndpointConfig": endpoint(other, self._program)}
+            tools.engine.call("POST", f"/networks/{other}/connect", body=joining, timeout_s=SLOW_S)
         exchange.send_files(tools.engine, self.container, self._program)
 
     def _lease(self, sandboxes: Sandboxes) -> None:
@@ -230,7 +245,7 @@ class Attempt:
                 engine.call("POST", f"/containers/{self.container}/kill")
 
     def _pull(self) -> None:
-        pull = self._tools.images.pull(self._program.image)
+        pull = self._tools.images.pull(self._program.image, self._program.registry)
         futures.wait((pull, self._halt), return_when=futures.FIRST_COMPLETED)
         if self._halt.done():
             raise Halted
@@ -247,6 +262,7 @@ class Attempt:
             sandbox = None
         self._tools.clean(self.container, self._folder, sandbox)
         self.container = ""
+        self._is_made = False
         self._folder = f"{self._folder}+"
 
     # -- from the start to the end
@@ -278,7 +294,7 @@ class Attempt:
         while data := attached.read(READ_BYTES):
             if is_again:
                 is_again = False
-                self._sink.output("err", _GAP)
+                self.sink.output("err", _GAP)
             for stream, piece in frames.feed(data):
                 self._words[stream].feed(piece)
 

@@ -1,10 +1,13 @@
 """What the engine is told to make: the settings of each container, as data."""
 
+import re
+import unicodedata
+
 import msgspec
 
-from windlass.grammar import memory_bytes, nano_cpus
+from windlass.grammar import gpus, memory_bytes, nano_cpus
 from windlass.messages.commands import RunTask
-from windlass.messages.jobs import Limits
+from windlass.messages.jobs import Limits, Task
 from windlass.worker.docker import exchange, pause
 from windlass.worker.docker.engine import Json
 from windlass.worker.runtime import Program, environment
@@ -12,6 +15,8 @@ from windlass.worker.runtime import Program, environment
 PROCESSES_MAX = 4096
 _DROPPED = ("NET_RAW", "MKNOD", "AUDIT_WRITE", "SETPCAP", "SETFCAP")
 _KEPT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL")
+OWN_NETWORKS = ("none", "bridge", "default")
+"""Networks that are part of the engine."""
 HARDENINGS = ("standard", "none", "strict")
 
 
@@ -73,10 +78,33 @@ class Manner(msgspec.Struct, frozen=True, kw_only=True):
     """For tasks that name no limits."""
 
 
-def task_container(task: RunTask, program: Program, role: str, *, manner: Manner, exchanged: list[Json], sandbox: str) -> Json:
+def alias(name: str) -> str:
+    """How others on a network reach what has this name: in lower case, with dashes."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub("[^a-z0-9_]+", "-", plain).strip("-")
+
+
+def endpoint(network: str, program: Program) -> Json:
+    """How a container is on a network; the engine's own know no aliases."""
+    name = alias(program.name)
+    return {"Aliases": [name]} if name and network not in OWN_NETWORKS else {}
+
+
+def task_container(
+    task: RunTask,
+    program: Program,
+    role: str,
+    *,
+    manner: Manner,
+    exchanged: list[Json],
+    mounts: list[Json],
+    network: str,
+    sandbox: str,
+) -> Json:
     """The container of one program of a task.
 
-    Without `exchanged` mounts the exchange is by archive; without a sandbox it gets a network of its own.
+    Without `exchanged` mounts the exchange is by archive. It is on `network`; if that is empty it joins the sandbox, and
+    without one it is on the engine's default network.
     """
     host = _hardening(manner.hardening, has_archive=not exchanged)
     amounts = manner.limits.of(task.definition.limits)
@@ -85,9 +113,15 @@ def task_container(task: RunTask, program: Program, role: str, *, manner: Manner
     if amounts.memory_bytes:
         host["Memory"] = host["MemorySwap"] = amounts.memory_bytes  # the same: no swap on top
     host["LogConfig"] = {"Type": manner.log_driver}
-    host["NetworkMode"] = f"container:{sandbox}" if sandbox else ("none" if manner.hardening == "strict" else "default")
-    if exchanged:
-        host["Mounts"] = [*host.get("Mounts", []), *exchanged]
+    if sandbox:
+        host["NetworkMode"] = f"container:{sandbox}"
+    else:
+        host["NetworkMode"] = network or ("none" if manner.hardening == "strict" else "default")
+    host["Mounts"] = [*host.get("Mounts", []), *exchanged, *mounts]
+    if any(mount["Target"] in host.get("Tmpfs", ()) for mount in mounts):
+        del host["Tmpfs"]  # of `strict`; the task has something there itself
+    if isinstance(program, Task) and program.gpus:
+        host["DeviceRequests"] = [_device_request(program.gpus)]
     variables = {
         **program.env,
         **environment(task),
@@ -102,6 +136,8 @@ def task_container(task: RunTask, program: Program, role: str, *, manner: Manner
         "AttachStderr": True,
         "HostConfig": host,
     }
+    if network:
+        body["NetworkingConfig"] = {"EndpointsConfig": {network: endpoint(network, program)}}
     if workdir := exchange.workdir(program):
         body["WorkingDir"] = workdir
     entrypoint = program.entrypoint or (("sh", "-c") if program.run else ())
@@ -112,6 +148,18 @@ def task_container(task: RunTask, program: Program, role: str, *, manner: Manner
     elif program.cmd:
         body["Cmd"] = list(program.cmd)
     return body
+
+
+def _device_request(text: str) -> Json:
+    """As Docker's own `--gpus` would ask."""
+    asked = gpus(text)
+    return {
+        "Driver": asked.driver,
+        "Count": asked.number,
+        "DeviceIDs": list(asked.devices),
+        "Capabilities": [list(asked.capabilities)],
+        "Options": dict(asked.options),
+    }
 
 
 def sandbox_container(labels: Labels, image: str = pause.IMAGE) -> Json:

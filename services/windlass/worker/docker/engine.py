@@ -16,6 +16,7 @@ from docker.utils import parse_host
 from urllib3.exceptions import HTTPError
 
 from windlass.errors import Unavailable, WindlassError
+from windlass.messages.jobs import Registry
 
 NEWEST = "1.51"
 """The newest version of the API that the tests have seen."""
@@ -70,9 +71,14 @@ class Engine:
         self._version = NEWEST
 
     @property
+    def socket(self) -> str | None:
+        """The path of its socket file; None when it is elsewhere."""
+        return _socket(self.host)
+
+    @property
     def is_local(self) -> bool:
         """Whether it is behind a socket file, so likely on this machine."""
-        return _socket(self.host) is not None
+        return self.socket is not None
 
     def connect(self) -> Facts:
         """Agree on a version, and learn what engine it is.
@@ -150,13 +156,14 @@ class Engine:
             decoded = answer.json() if answer.content else {}
         return decoded if isinstance(decoded, dict) else {"items": decoded}
 
-    def pull(self, name: str) -> Iterator[Json]:
-        """The lines of a pull, with the credentials of the engine's configuration file, if it has some for that registry."""
+    def pull(self, name: str, registry: Registry | None = None) -> Iterator[Json]:
+        """The lines of a pull, as the user that is named, else as the engine's configuration file says for that registry."""
         client = self._client
         if client is None:
             raise Gone("not connected")
         with translated():
-            yield from client.pull(name, stream=True, decode=True)
+            auth = {"username": registry.username, "password": registry.password} if registry and registry.username else None
+            yield from client.pull(name, stream=True, decode=True, auth_config=auth)
 
     def load(self, tar: bytes, name: str, command: str) -> None:
         """Make an image of one layer from a tar."""

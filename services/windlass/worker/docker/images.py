@@ -4,6 +4,7 @@ import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from windlass.messages.jobs import Registry
 from windlass.worker.docker.engine import QUICK_S, Engine, Gone, Refused
 
 PULLS_MAX = 3
@@ -17,6 +18,9 @@ _PASSING = re.compile(
     r"|server misbehaving|network is unreachable|Service Unavailable|Bad Gateway|toomanyrequests",
     re.IGNORECASE,
 )
+
+
+_Pull = tuple[str, Registry | None]
 
 
 class NoImage(Refused):
@@ -49,28 +53,28 @@ class Images:
         self._engine = engine
         self._pool = ThreadPoolExecutor(PULLS_MAX, thread_name_prefix="pull")
         self._lock = threading.RLock()  # a pull that ends at once forgets itself in the caller
-        self._pulls: dict[str, Future[None]] = {}
+        self._pulls: dict[_Pull, Future[None]] = {}
         self._closed = threading.Event()
 
-    def pull(self, name: str) -> "Future[None]":
-        """The pull of an image that is on its way already, or a new one; it fails with `NoImage`."""
-        key = full_name(name)
+    def pull(self, name: str, registry: Registry | None = None) -> "Future[None]":
+        """The pull of an image that is on its way already for the same user, or a new one; it fails with `NoImage`."""
+        key = (full_name(name), registry)
         with self._lock:
             under_way = self._pulls.get(key)
             if under_way is None:
-                under_way = self._pulls[key] = self._pool.submit(self._pull, name)
+                under_way = self._pulls[key] = self._pool.submit(self._pull, name, registry)
                 under_way.add_done_callback(lambda _: self._forget(key))
             return under_way
 
-    def _forget(self, key: str) -> None:
+    def _forget(self, key: "_Pull") -> None:
         with self._lock:
             self._pulls.pop(key, None)
 
-    def _pull(self, name: str) -> None:
+    def _pull(self, name: str, registry: Registry | None) -> None:
         pause_s = PAUSE_S
         for left in reversed(range(TRIES_MAX)):
             try:
-                self._pull_once(name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest")
+                self._pull_once(name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest", registry)
                 return
             except (Refused, Gone) as error:
                 status = error.status if isinstance(error, Refused) else 503
@@ -78,8 +82,8 @@ class Images:
                     raise NoImage(status, f"image {name} cannot be pulled: {error}") from error
                 pause_s *= 2
 
-    def _pull_once(self, name: str) -> None:
-        for line in self._engine.pull(name):
+    def _pull_once(self, name: str, registry: Registry | None) -> None:
+        for line in self._engine.pull(name, registry):
             if "error" in line:
                 raise Refused(500, str((line.get("errorDetail") or {}).get("message") or line["error"]))
         self._engine.call("GET", f"/images/{name}/json", timeout_s=QUICK_S)

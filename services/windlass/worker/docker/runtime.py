@@ -20,10 +20,13 @@ from windlass.messages.commands import RunTask
 from windlass.worker.docker import exchange, pause
 from windlass.worker.docker.admission import check
 from windlass.worker.docker.attempt import Attempt, Delivery
+from windlass.worker.docker.binds import Binds
 from windlass.worker.docker.containers import HARDENINGS, Amounts, Labels, Manner
 from windlass.worker.docker.engine import QUICK_S, SLOW_S, Engine, Facts, Gone, Refused
 from windlass.worker.docker.images import Images
+from windlass.worker.docker.rooms import Room, needs_room
 from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
+from windlass.worker.docker.sidecars import answers, run_beside
 from windlass.worker.names import NameLock
 from windlass.worker.results import read_progress
 from windlass.worker.runtime import KILL_GRACE_S, Aside, Failed, Outcome, Program, Sink, Stopped, Vanished
@@ -59,6 +62,8 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_driver: str = "none"
     limits: Amounts = Amounts()
     """Of tasks that name none."""
+    binds: tuple[str, ...] = ()
+    """Directories that tasks may bind."""
     away_s: float = 60.0
     """How long the engine may be away before the outcome of a task is unknown."""
 
@@ -81,6 +86,7 @@ class Docker:
         self._cleaners = ThreadPoolExecutor(CLEANERS_MAX, thread_name_prefix="docker-clean")
         self._closing = threading.Event()
         self._folder = ""
+        self._binds = Binds()
         self.labels = Labels(settings.worker, settings.instance)
         self.manner = Manner(
             labels=self.labels, hardening=settings.hardening, log_driver=settings.log_driver, limits=settings.limits
@@ -114,6 +120,8 @@ class Docker:
                 f"the docker runtime cannot use the engine at {settings.host}: {error}; "
                 "start Docker and see that this user may use its socket, set DOCKER_HOST, or use --runtime shell"
             ) from error
+        own = [self._folder_path(), *([self.engine.socket] if self.engine.socket else [])]
+        self._binds = Binds(settings.binds, tuple(own))
         can_bind = self.engine.is_local and os.geteuid() == 0
         self.is_bind = settings.exchange == "bind" or (settings.exchange == "auto" and can_bind)
         if self.is_bind:
@@ -122,12 +130,15 @@ class Docker:
         if settings.sandbox == "auto" and settings.hardening != "strict" and can_share:
             self.sandboxes = Sandboxes(self.engine, self.labels, settings.concurrency, self.facts.architecture)
 
+    def _folder_path(self) -> str:
+        above = os.path.realpath(self._settings.temp_dir or tempfile.gettempdir())
+        return os.path.join(above, f"windlass-docker-{self._settings.worker}-{os.getuid()}")
+
     def _own_folder(self) -> str:
         """An empty directory that only the worker can enter: tasks write below it, and links in there lead nowhere."""
-        above = os.path.realpath(self._settings.temp_dir or tempfile.gettempdir())
-        folder = os.path.join(above, f"windlass-docker-{self._settings.worker}-{os.getuid()}")
+        folder = self._folder_path()
         try:
-            os.makedirs(above, exist_ok=True)
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
             found = os.lstat(folder)
@@ -143,12 +154,17 @@ class Docker:
     def _sweep(self) -> None:
         """Remove what an earlier start of this worker left. The lock on the name says that it is dead."""
         filters = msgspec.json.encode({"label": [f"windlass.worker={self._settings.worker}"]}).decode()
-        found = self.engine.json("GET", "/containers/json", params={"all": 1, "filters": filters}).get("items", [])
-        for container in found:
-            with contextlib.suppress(Refused):
-                self._remove(container["Id"])
-        if found:
-            log.warning("leftovers_removed", worker=self._settings.worker, containers=len(found))
+        for kind, path, field, name in (
+            ("containers", "/containers/json", "items", "Id"),
+            ("volumes", "/volumes", "Volumes", "Name"),
+            ("networks", "/networks", "items", "Id"),
+        ):
+            found = self.engine.json("GET", path, params={"all": 1, "filters": filters}).get(field) or []
+            for left in found:
+                with contextlib.suppress(Refused):
+                    self._remove(kind, left[name])
+            if found:
+                log.warning("leftovers_removed", worker=self._settings.worker, kind=kind, count=len(found))
 
     def refusal(self, task: RunTask) -> str | None:
         """See `Runtime.refusal`."""
@@ -168,24 +184,58 @@ class Docker:
         if stop.is_set():
             return Stopped()
 
-        async def one(program: Program, role: str, stop: asyncio.Event) -> Outcome:
-            return await self._run(task, program, role, sink if role == "main" else Aside(sink), stop)
+        room = Room(task)
+        room.enter()
+        try:
+            if needs_room(task.definition):
+                room.enter()
+                await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._calls, self._furnish, room))
+            return await run_in_turn(task.definition, functools.partial(self._take_turn, task, room, sink), stop)
+        except (Invalid, Refused) as error:
+            return Failed(f"the container cannot be started: {error}")
+        except Gone as error:
+            return Vanished(str(error))
+        finally:
+            self.clean("", "", None, room)
 
-        return await run_in_turn(task.definition, one, stop)
+    def _furnish(self, room: Room) -> None:
+        try:
+            room.furnish(self.engine, self.labels, self._binds)
+        finally:
+            self.clean("", "", None, room)
 
-    async def _run(self, task: RunTask, program: Program, role: str, sink: Sink, stop: asyncio.Event) -> Outcome:
+    async def _take_turn(
+        self, task: RunTask, room: Room, sink: Sink, program: Program, role: str, stop: asyncio.Event
+    ) -> Outcome:
+        def attempt(program: Program, role: str, sink: Sink) -> Attempt:
+            folder = os.path.join(self._folder, str(next(self._numbers))) if self._folder else ""
+            return Attempt(self, task, program, role, room, folder, Delivery(sink, asyncio.get_running_loop()))
+
+        if role != "main":
+            return await self._run(attempt(program, role, Aside(sink)), stop)
+        main = attempt(program, role, sink)
+        if not task.definition.sidecars:
+            return await self._run(main, stop)
+        return await run_beside(
+            [(sidecar, attempt(sidecar, "sidecar", Aside(sink))) for sidecar in task.definition.sidecars],
+            functools.partial(self._run, grace_s=0),
+            lambda attempt, probe: answers(self.engine, attempt.container, room.private, probe),
+            lambda: self._run(main, stop),
+            stop,
+        )
+
+    async def _run(self, attempt: Attempt, stop: asyncio.Event, grace_s: float = KILL_GRACE_S) -> Outcome:
         loop = asyncio.get_running_loop()
-        folder = os.path.join(self._folder, str(next(self._numbers))) if self._folder else ""
-        attempt = Attempt(self, task, program, role, folder, Delivery(sink, loop))
+        attempt.room.enter()
         ended: asyncio.Future[Outcome] = loop.create_future()
-        threading.Thread(target=_report, args=(attempt, loop, ended), name=f"task-{task.task}", daemon=True).start()
+        threading.Thread(target=_report, args=(attempt, loop, ended), name=attempt.name, daemon=True).start()
         stopping = asyncio.ensure_future(stop.wait())
-        polling = asyncio.ensure_future(self._poll(attempt, sink))
+        polling = asyncio.ensure_future(self._poll(attempt))
         try:
             await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 return ended.result()
-            await self._stop(attempt, ended, KILL_GRACE_S)
+            await self._stop(attempt, ended, grace_s)
             outcome = ended.result()
             return outcome if isinstance(outcome, Vanished) else Stopped()
         except asyncio.CancelledError:
@@ -221,7 +271,7 @@ class Docker:
         with contextlib.suppress(Refused, Gone):  # it has ended, or the next round reaches the engine
             self.engine.call("POST", f"/containers/{container}/kill", params={"signal": name})
 
-    async def _poll(self, attempt: Attempt, sink: Sink) -> None:
+    async def _poll(self, attempt: Attempt) -> None:
         """Look at the progress now and then, and tell changes."""
         loop = asyncio.get_running_loop()
         last = 0.0
@@ -236,7 +286,7 @@ class Docker:
                     value = await loop.run_in_executor(self._calls, fetch)
             if value is not None and value != last:
                 last = value
-                sink.progress(value)
+                attempt.sink.progress(value)
 
     def give_up_bind(self) -> None:
         """See `Tools.give_up_bind`."""
@@ -246,35 +296,40 @@ class Docker:
 
     # -- behind it
 
-    def clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
+    def clean(self, container: str, folder: str, sandbox: Sandbox | None, room: Room | None = None) -> None:
         """See `Tools.clean`."""
         with contextlib.suppress(RuntimeError):  # closed: the sweep of the next start removes it
-            self._cleaners.submit(self._clean, container, folder, sandbox)
+            self._cleaners.submit(self._clean, container, folder, sandbox, room)
 
-    def _clean(self, container: str, folder: str, sandbox: Sandbox | None) -> None:
-        is_gone = not container
-        is_last = False
-        pause_s = 0.1
-        for _ in range(CLEAN_TRIES_MAX):
-            if is_gone:
-                break
-            try:
-                self._remove(container)
-                is_gone = True
-            except (Refused, Gone) as error:
-                log.warning("container_not_removed", container=container, error=str(error))
-                if is_last:
-                    break
-                is_last = self._closing.wait(pause_s)
-                pause_s = min(pause_s * 2, CLEAN_PAUSE_MAX_S)
+    def _clean(self, container: str, folder: str, sandbox: Sandbox | None, room: Room | None) -> None:
+        is_gone = not container or self._is_removed("containers", container)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
         if sandbox is not None and self.sandboxes is not None:
             (self.sandboxes.give_back if is_gone else self.sandboxes.discard)(sandbox)
+        if room is not None and room.leave():
+            for made in room.made:
+                self._is_removed(made.kind, made.name)
 
-    def _remove(self, container: str) -> None:
+    def _is_removed(self, kind: str, name: str) -> bool:
+        """Try to remove something until it is gone, for about ten minutes at most."""
+        is_last = False
+        pause_s = 0.1
+        for _ in range(CLEAN_TRIES_MAX):
+            try:
+                self._remove(kind, name)
+                return True
+            except (Refused, Gone) as error:
+                log.warning("not_removed", kind=kind, name=name, error=str(error))
+                if is_last:
+                    break
+                is_last = self._closing.wait(pause_s)
+                pause_s = min(pause_s * 2, CLEAN_PAUSE_MAX_S)
+        return False
+
+    def _remove(self, kind: str, name: str) -> None:
         try:
-            self.engine.call("DELETE", f"/containers/{container}", params={"force": 1, "v": 1}, timeout_s=SLOW_S)
+            self.engine.call("DELETE", f"/{kind}/{name}", params={"force": 1, "v": 1}, timeout_s=SLOW_S)
         except Refused as error:
             if error.status != 404 and not (error.status == 409 and "in progress" in str(error)):
                 raise
