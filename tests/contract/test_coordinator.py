@@ -16,6 +16,7 @@ from tests.support.waiting import until
 from windlass import ids
 from windlass.clock import system as clock
 from windlass.coordinator.job.decide import OPENED_MAX
+from windlass.coordinator.tickets import Tickets
 from windlass.errors import Conflict, NotFound, Rejected
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -64,6 +65,11 @@ class Here:
     async def events(self, of: str) -> list[str]:
         """The types of a job's events."""
         return [row[0] for row in await self.rows("SELECT type FROM events WHERE stream = %s::uuid ORDER BY version", of)]
+
+    async def tickets(self) -> Tickets:
+        """Those of this installation."""
+        ((key,),) = await self.rows("SELECT key FROM ticket_key")
+        return Tickets(key)
 
     async def state(self, of: str) -> str:
         """Of a job."""
@@ -359,10 +365,12 @@ async def test_a_part_of_output_that_no_database_holds_is_quarantined_and_the_ne
     name, row = here.desk.new(), TaskId(ids.new(clock.now()))
     shard = here.desk.shard_of(name)
     subject = here.bus.subjects.logs(shard, name, row)
+    tickets = await here.tickets()
     part = LogPart(job=name, task=row, attempt=1, number=1, contents="fine")
     worse = [msgspec.structs.replace(part, attempt=2**40), part, msgspec.structs.replace(part, number=2**62)]
     for number, one in enumerate(worse):
-        await here.bus.publish(subject, encode(one, id=f"p{number}", at=clock.now()))
+        said = msgspec.structs.replace(one, ticket=tickets.of(one))
+        await here.bus.publish(subject, encode(said, id=f"p{number}", at=clock.now()))
     await here.until_rows("the good part", "SELECT 1 FROM task_logs WHERE task = %s::uuid", row)
     await here.until_rows("both bad ones", "SELECT 1 FROM quarantine WHERE subject = %s HAVING count(*) = 2", subject)
 
@@ -470,8 +478,11 @@ async def test_retries_follow_each_other_under_rising_attempts(here: Here, hand:
 async def test_a_claim_for_a_job_that_never_was_is_refused(here: Here, hand: Hand) -> None:
     name = here.desk.new()
     row = TaskId(ids.new(clock.now(), ids.byte_of(name)))
-    await hand.say(ClaimTask(job=name, run=1, task=row, attempt=1, worker=hand.id))
-    assert isinstance(await hand.order(RefuseTask, row), RefuseTask)
+    claim = ClaimTask(job=name, run=1, task=row, attempt=1, worker=hand.id)
+    await hand.say(msgspec.structs.replace(claim, ticket=(await here.tickets()).of(claim)))
+    refusal = await hand.order(RefuseTask, row)
+    assert isinstance(refusal, RefuseTask)
+    assert "ticket" not in refusal.why
 
 
 async def test_everything_that_was_stored_is_what_the_log_says(here: Here) -> None:

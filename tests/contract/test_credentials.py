@@ -7,17 +7,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nats
 import psycopg
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.support.services import Desk, coordinator
 from tests.support.stack import EmbeddedNats, Service, wait_for, windlass
 from tests.support.waiting import until
+from windlass import ids
 from windlass.bus.connection import connect
+from windlass.clock import system as clock
 from windlass.errors import Misconfigured
 from windlass.eventlog.migrate import migrate
+from windlass.ids import JobId, TaskId
+from windlass.messages.commands import ClaimTask
+from windlass.messages.envelope import encode
 from windlass.messages.jobs import Job, Task
+from windlass.messages.notices import LogPart
 
 OWN = {"gpu-1": "gpu", "cpu-1": "default,=odd"}
 """The workers with a user each, by their ids, and their queues."""
@@ -194,7 +202,7 @@ class House:
                     return str(state)
                 await asyncio.sleep(0.02)
 
-    async def run(self, script: str) -> str:
+    async def run(self, script: str) -> JobId:
         """Submit a job of one task in queue `gpu`; its id."""
         return await self.desk.submit(Job(name="j", tasks=(Task(name="t", run=script, queue="gpu"),)))
 
@@ -236,6 +244,37 @@ async def test_a_worker_with_its_own_user_does_all_it_must(house: House, tmp_pat
                 await asyncio.sleep(0.02)
         assert "violation" not in worker.said.lower()
         assert worker.end(signal.SIGTERM) == 0
+
+
+async def test_a_worker_s_user_that_knows_a_task_s_id_can_neither_claim_it_nor_write_its_output(
+    house: House, tmp_path: Path
+) -> None:
+    """What it may not read it may not have, although it may speak on these subjects."""
+    job = await house.run("echo true")
+    ((row,),) = await house.rows("SELECT id FROM windlass.tasks WHERE job = %s::uuid", job)
+    task, shard, user = TaskId(row.hex), house.desk.shard_of(job), "worker-cpu-1"
+    ignored = _ignored()
+    async with connect(house.guarded.url_of(user), "worker", "w", worker=user) as bus:
+        claim = ClaimTask(job=job, run=1, task=task, attempt=1, worker=ids.new_start(user))
+        part = LogPart(job=job, task=task, attempt=1, number=1, contents="false\n")
+        started, output = bus.subjects.report("started", shard, user), bus.subjects.logs(shard, job, task)
+        for ticket in ("", "0" * 32, "no\u00ebl"):
+            for subject, body in ((started, claim), (output, part)):
+                said = msgspec.structs.replace(body, ticket=ticket)
+                await bus.publish(subject, encode(said, id=f"{type(said).__name__}-{ticket}", at=clock.now()))
+        await until("all of it was ignored", lambda: _ignored() == ignored + 6)
+    assert await house.rows("SELECT state, worker FROM windlass.tasks WHERE job = %s::uuid", job) == [("SCHEDULED", "")]
+    async with working(house, tmp_path / "spool"):
+        assert await house.ended(job) == "COMPLETED"
+        parts = "SELECT contents FROM windlass.task_logs WHERE job = %s::uuid"
+        async with asyncio.timeout(15):
+            while not (found := await house.rows(parts, job)):
+                await asyncio.sleep(0.02)
+        assert found == [("true\n",)]
+
+
+def _ignored() -> float:
+    return REGISTRY.get_sample_value("windlass_reports_ignored_total", {"reason": "ticket"}) or 0.0
 
 
 async def test_one_that_starts_again_without_its_spool_runs_no_attempt_twice(house: House, tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ def test_an_older_database_names_the_remedy(database: str) -> None:
             check_format(connection)
 
 
+def test_each_migration_has_a_number_of_its_own_and_none_is_left_out() -> None:
+    assert [number for number, _ in steps()] == list(range(1, len(steps()) + 1))
+
+
 def test_there_is_one_installation_and_it_stays_one(database: str) -> None:
     migrate(database)
     with _connect(database) as connection, pytest.raises(psycopg.errors.UniqueViolation):

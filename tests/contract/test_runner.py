@@ -121,7 +121,8 @@ class Stage:
     async def dispatch(self, number: int = 1, priority: int = 0, attempt: int = 1, definition: Task | None = None) -> RunTask:
         """Put a task in the queue."""
         row = TaskId(ids.derive(clock.now(), 0, number, secrets.token_hex(4)))
-        run = RunTask(job=JOB, run=1, task=row, attempt=attempt, key=str(number), definition=definition or task(f"t{number}"))
+        what = definition or task(f"t{number}")
+        run = RunTask(job=JOB, run=1, task=row, attempt=attempt, key=str(number), definition=what, ticket=secrets.token_hex(4))
         await self.send(run, priority)
         return run
 
@@ -176,7 +177,7 @@ async def stage(bus: Bus, tmp_path: Path) -> AsyncIterator[Stage]:
 async def test_a_task_is_run_when_it_was_granted_and_not_before(stage: Stage) -> None:
     run = await stage.dispatch()
     _, claim = await stage.heard(ClaimTask, run)
-    assert claim == ClaimTask(**stage.fence(run))
+    assert claim == ClaimTask(**stage.fence(run), ticket=run.ticket)
     await stage.heard(ClaimTask, run, 2)  # asked again, and still nothing runs
     assert stage.runtime.begun == []
     await stage.order(GrantTask(**stage.fence(run)))

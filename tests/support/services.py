@@ -258,7 +258,7 @@ class Hand:
     async def claim(self, task: RunTask) -> Order:
         """Claim a task; the answer."""
         before = len(self.orders)
-        await self.say(ClaimTask(**self.fence(task)))
+        await self.say(ClaimTask(**self.fence(task), ticket=task.ticket))
 
         def find() -> Order | None:
             return next((order for order in self.orders[before:] if order.task == task.task), None)

@@ -26,6 +26,7 @@ from windlass.coordinator.job.decide import ITEMS_MAX, Fold, Step, run_to_end
 from windlass.coordinator.job.evaluation import Render
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.coordinator.template import Costly, Rendered, Settle, recalling
+from windlass.coordinator.tickets import Tickets
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -51,6 +52,7 @@ from windlass.messages.commands import (
     RefuseTask,
     ReportProgress,
     RestartJob,
+    RunTask,
     StartJob,
     SubmitJob,
 )
@@ -161,9 +163,10 @@ class Coordinator:
         settle: Settle,
         times: Times,
         aside: Aside,
+        tickets: Tickets,
     ) -> None:
         self._name, self._store, self._bus, self._clock, self._shards = name, store, bus, clock, shards
-        self._render, self._settle, self._times, self._aside = render, settle, times, aside
+        self._render, self._settle, self._times, self._aside, self._tickets = render, settle, times, aside, tickets
         self._waiting: deque[Jetstream] = deque()
         self._own: deque[Item] = deque()
         self._wake = asyncio.Event()
@@ -515,6 +518,8 @@ class Coordinator:
                     item.job, item.error = job, None if digest == command.digest else _reused(key)
                     return
         try:
+            if isinstance(command, ClaimTask) and not self._tickets.fits(command):
+                raise Stale(f"the claim of task {command.task} has not the ticket of its dispatch", "ticket")
             render = recalling(item.answers, self._render) if item.answers else self._render
             steps = run_to_end(command, self._cache, draft.now, render, lambda *step: self._fold(draft, *step))
         except Corrupt:
@@ -729,6 +734,8 @@ class Coordinator:
         task.add_done_callback(self._telling.discard)
 
     def _message(self, body: msgspec.Struct, at: datetime, trace: str = "") -> bytes:
+        if isinstance(body, RunTask):
+            body = msgspec.structs.replace(body, ticket=self._tickets.of(body))
         self._numbers += 1
         return encode(body, id=f"{self._name}-{self._numbers}", at=at, trace=trace or None)
 

@@ -21,6 +21,7 @@ from windlass.coordinator.ownership import Ownership
 from windlass.coordinator.records import Records
 from windlass.coordinator.settings import Settings
 from windlass.coordinator.template import Settle, render
+from windlass.coordinator.tickets import Tickets
 from windlass.coordinator.watch import CANARY_S, COUNT_S, Watch
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -91,7 +92,8 @@ async def lead(
     """
     async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
         peers, workers = Leases(clock, PEER_LEASE_S), Leases(clock, node.times.lease_s)
-        records = Records(aside, bus, clock)
+        tickets = Tickets(await service.first(lambda: aside.run(eventlog.ticket_key), stop))
+        records = Records(aside, bus, clock, tickets)
         coordinator = Coordinator(
             name=name,
             store=store,
@@ -102,6 +104,7 @@ async def lead(
             settle=settle,
             times=node.times,
             aside=records,
+            tickets=tickets,
         )
         coordinator.granted = workers.expect
         ownership = Ownership(

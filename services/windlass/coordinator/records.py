@@ -12,6 +12,8 @@ from windlass.bus.connection import Bus
 from windlass.bus.consume import Jetstream, Puller
 from windlass.bus.streams import LOGS, Names
 from windlass.clock import Clock
+from windlass.coordinator.handler import IGNORED
+from windlass.coordinator.tickets import Tickets
 from windlass.errors import Invalid, Unavailable
 from windlass.eventlog import operational
 from windlass.eventlog.connection import Connection
@@ -30,8 +32,8 @@ QUARANTINED = metrics.QUARANTINED.counter()
 class Records:
     """Keeps what is not in the log."""
 
-    def __init__(self, store: Connection, bus: Bus, clock: Clock) -> None:
-        self._store, self._bus, self._clock = store, bus, clock
+    def __init__(self, store: Connection, bus: Bus, clock: Clock, tickets: Tickets) -> None:
+        self._store, self._bus, self._clock, self._tickets = store, bus, clock, tickets
         self._parts: deque[Jetstream] = deque()
         self._alone = 0
         """How many of the next parts are stored one by one."""
@@ -102,6 +104,10 @@ class Records:
             except Invalid as error:
                 self.quarantine(delivery, str(error))
             else:
+                if not self._tickets.fits(part):
+                    IGNORED.labels("ticket").inc()
+                    self._spawn(delivery.term())
+                    continue
                 parts.append((part, self._clock.now()))
                 sound.append(delivery)
         if not parts:

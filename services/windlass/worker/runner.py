@@ -189,7 +189,7 @@ class Runner:
 
     async def _claim(self, attempt: Attempt, delivery: Jetstream) -> Order | None:
         """Ask until there is an answer; None when the worker is ending first."""
-        claim = ClaimTask(**self._fence(attempt.task))
+        claim = ClaimTask(**self._fence(attempt.task), ticket=attempt.task.ticket)
         subject = self._subject("started", attempt.task)
         pause = AGAIN_S
         while True:
@@ -216,7 +216,7 @@ class Runner:
         refusal = self._runtime.refusal(task)
         if refusal is not None:
             return FailTask(**fence, error=redactor.text(refusal))
-        output = Output(task.job, task.task, task.attempt, self._send_part, redactor)
+        output = Output(task.job, task.task, task.attempt, lambda part: self._send_part(part, task.ticket), redactor)
         output.on_progress = lambda value: self._progress(task, value)
         started = self._clock.monotonic()
         try:
@@ -257,7 +257,8 @@ class Runner:
         report = ReportProgress(**self._fence(task), progress=value)
         self._spawn(self._bus.tell(self._subject("progress", task), self._message(report, task)))
 
-    async def _send_part(self, part: LogPart) -> bool:
+    async def _send_part(self, part: LogPart, ticket: str) -> bool:
+        part = msgspec.structs.replace(part, ticket=ticket)
         subject = self._bus.subjects.logs(shard_of(part.job, self._shards), part.job, part.task)
         return not await self._bus.publish_all([(subject, self._message(part))])
 

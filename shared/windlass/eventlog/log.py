@@ -134,6 +134,13 @@ def shard_count(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
+def ticket_key(connection: psycopg.Connection) -> bytes:
+    """What tickets of this installation are made with; for coordinators alone."""
+    row = connection.execute("SELECT key FROM ticket_key").fetchone()
+    assert row is not None
+    return bytes(row[0])
+
+
 @Pipelined
 def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Exchange[Loaded]:
     """Read the working sets of `jobs`, with the task rows asked for, and the jobs of some Idempotency-Keys: one round trip."""

@@ -61,8 +61,12 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     worker: WorkerId
 
 
-class ClaimTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.claim"):
-    """A worker asks to start an attempt; it runs nothing before the grant."""
+class ClaimTask(
+    Fence, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="task.claim"
+):
+    """A worker asks to start an attempt; it runs nothing before the grant. `ticket` is that of the dispatch."""
+
+    ticket: str = ""
 
 
 class ReportProgress(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.progress"):
@@ -170,6 +174,7 @@ class RunTask(
 
     `key` names the step itself: the same over all attempts, retries and restarts. Of a job with secrets, `sealed` holds, for
     workers, the definition whole and what is to be redacted of all that the task says.
+    `ticket` is what a claim has to bring.
     """
 
     job: JobId
@@ -179,6 +184,7 @@ class RunTask(
     key: str
     definition: Task
     sealed: str = ""
+    ticket: str = ""
 
 
 class GrantTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="task.grant"):

@@ -42,6 +42,7 @@ class LogPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """A numbered part of a task's output, at most 64 KiB of text; `number` counts from 1 within the attempt.
 
     `streams` says which stream each run of characters came from: `[["out", 12], ["err", 3]]` covers `contents` in order.
+    `ticket` is that of the dispatch.
     """
 
     job: JobId
@@ -50,6 +51,7 @@ class LogPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     number: int
     contents: str
     streams: tuple[tuple[str, int], ...] = ()
+    ticket: str = ""
 
 
 class StreamChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="stream.changed"):

@@ -107,6 +107,7 @@ class Database:
             log.take: self._take,
             log.release: self._release,
             log.formats: lambda session: (newest(), newest()),
+            log.ticket_key: lambda session: b"known to coordinators",
             log.shard_count: lambda session: len(self.shards),
             log.due: self._due,
             log.drive_all: self._drive_all,

@@ -264,6 +264,13 @@ CREATE INDEX tasks_running ON tasks USING btree (worker) WHERE (state = 'RUNNING
 CREATE INDEX tasks_stopping ON tasks USING btree (stopping) WHERE (stopping <> ''::text);
 CREATE INDEX tasks_to_drive ON tasks USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
 
+CREATE TABLE ticket_key (
+    one boolean NOT NULL DEFAULT true,
+    key bytea NOT NULL
+);
+ALTER TABLE ticket_key ADD CONSTRAINT ticket_key_one_check CHECK (one);
+ALTER TABLE ticket_key ADD CONSTRAINT ticket_key_pkey PRIMARY KEY (one);
+
 CREATE TABLE timer_cursors (
     shard smallint NOT NULL,
     position bigint NOT NULL,
@@ -429,6 +436,7 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE tasks TO windlass_coordinator;
 GRANT SELECT ON TABLE tasks TO windlass_gateway;
 GRANT SELECT ON TABLE tasks TO windlass_scheduler;
 GRANT SELECT ON TABLE tasks TO windlass_webhooks;
+GRANT SELECT ON TABLE ticket_key TO windlass_coordinator;
 GRANT SELECT ON TABLE timer_cursors TO windlass_coordinator;
 GRANT SELECT ON TABLE timer_cursors TO windlass_gateway;
 GRANT SELECT, UPDATE ON TABLE timer_cursors TO windlass_scheduler;
