@@ -120,7 +120,7 @@ class Ownership:
     async def _take(self, shard: int) -> bool:
         if not self._bus.connected or not self.incarnation:
             return False
-        found = await self._store.run(eventlog.take, shard, self._name)
+        found = await self._store.run_in(self._coordinator.generation, eventlog.take, shard, self._name)
         if found is None:
             return False
         head, incarnation = found
