@@ -88,12 +88,20 @@ class Runs:
 class Stage:
     """A runner, and the coordinator's part."""
 
-    def __init__(self, bus: Bus, folder: Path, slots: int = 4) -> None:
+    def __init__(self, bus: Bus, folder: Path, slots: int = 4, timeout: str = "") -> None:
         self.bus, self.runtime = bus, Runs()
         self.spool = Spool(folder)
         self.spool.open()
         self.runner = Runner(
-            worker=WORKER, bus=bus, runtime=self.runtime, spool=self.spool, clock=clock, shards=1, worked=lambda: None, keys=KEYS
+            worker=WORKER,
+            bus=bus,
+            runtime=self.runtime,
+            spool=self.spool,
+            clock=clock,
+            shards=1,
+            worked=lambda: None,
+            keys=KEYS,
+            timeout=timeout,
         )
         names = Names(bus.subjects)
         self.said: list[tuple[Message, Any]] = []
@@ -294,6 +302,16 @@ async def test_a_failure_is_reported_with_the_exit_code_of_its_program(stage: St
     message, report = await stage.heard(FailTask, run)
     assert report == FailTask(**stage.fence(run), error="exit code 75: later", exit_code=75)
     await stage.answer(message)
+
+
+async def test_a_task_without_a_timeout_has_the_workers(bus: Bus, tmp_path: Path) -> None:
+    async with Stage(bus, tmp_path, timeout="90m") as stage:
+        for own in ("", "1h"):
+            run = await stage.dispatch(definition=task("t", timeout=own))
+            await stage.heard(ClaimTask, run)
+            await stage.order(GrantTask(**stage.fence(run)))
+        await until("both run", lambda: len(stage.runtime.begun) == 2)
+        assert {run.definition.timeout for run in stage.runtime.begun} == {"90m", "1h"}
 
 
 async def test_a_task_that_took_too_long_has_timed_out(stage: Stage) -> None:

@@ -271,6 +271,11 @@ async def test_a_program_may_write_beside_its_files(place: Place) -> None:
     assert await run(place.runtime, place.task("cp d/a d/b && cat d/b > $TORK_OUTPUT", files={"d/a": "x"})) == Succeeded("x")
 
 
+async def test_a_file_below_a_file_is_refused(place: Place) -> None:
+    outcome = await run(place.runtime, place.task("true", files={"a": "x", "a/b/c": "y"}))
+    assert outcome == Failed("task t: files: a/b/c is below a, which is a file; rename one of them")
+
+
 @pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/../../b", "a//b", ".", ""])
 async def test_a_file_that_would_be_elsewhere_is_refused(place: Place, name: str) -> None:
     outcome = await run(place.runtime, place.task("true", files={name: "x"}))

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import msgspec
 
+from windlass.errors import Invalid
+from windlass.grammar import check_file
 from windlass.messages.commands import RunTask
 from windlass.messages.jobs import AuxTask, SidecarTask, Task
 from windlass.secrets.redaction import Redactor
@@ -121,6 +123,20 @@ def places(task: Task) -> Iterator[tuple[str, Program]]:
     for role, programs in (("pre", task.pre), ("post", task.post), ("sidecar", task.sidecars)):
         for program in programs:
             yield f"task {task.name}: {role} task {program.name}", program
+
+
+def check_files(program: Program) -> None:
+    """Whether its files can be written.
+
+    Raises:
+        Invalid: one would be elsewhere, or is where another needs a directory.
+    """
+    for name in program.files:
+        check_file(name)
+        above = name
+        while above := above.rpartition("/")[0]:
+            if above in program.files:
+                raise Invalid(f"{name} is below {above}, which is a file; rename one of them")
 
 
 def environment(task: RunTask) -> dict[str, str]:

@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 
 from windlass.errors import Invalid, Misconfigured
-from windlass.grammar import check_file
 from windlass.messages.commands import RunTask
 from windlass.worker.confinement import Confined, Confinement
 from windlass.worker.keeper import Keeper
@@ -33,6 +32,7 @@ from windlass.worker.runtime import (
     Sink,
     Stopped,
     Succeeded,
+    check_files,
     environment,
     places,
 )
@@ -130,11 +130,11 @@ class Shell:
                     return f"{where}: {field} {_UNSUPPORTED}; write the command into run"
             if not program.run:
                 return f"{where}: there is nothing to run; give it a script in run"
+            try:
+                check_files(program)
+            except Invalid as error:
+                return f"{where}: files: {error}"
             for name in program.files:
-                try:
-                    check_file(name)
-                except Invalid as error:
-                    return f"{where}: files: {error}"
                 if name.partition("/")[0] in _RESERVED:
                     return f"{where}: files: {name} is a name of the platform in the shell runtime; choose another"
         return None

@@ -43,7 +43,7 @@ from windlass.eventlog.state import JobWork, evolve, is_timed
 from windlass.messages.commands import AdvanceJob, CancelJob, StartJob
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import TIMED, JobEvent
-from windlass.messages.jobs import Job, Retry, Task
+from windlass.messages.jobs import AFTERCARE_S, AuxTask, Job, Retry, Task
 
 MINUTE = timedelta(minutes=1)
 LATER = job(task("a"), delay="1m")
@@ -168,6 +168,13 @@ def test_a_task_with_a_timeout_has_a_deadline_a_little_after_it() -> None:
 @pytest.mark.parametrize(("timeout", "after_s"), [("-5s", 0), ("0", 0), ("1h", 3600)])
 def test_a_timeout_in_the_past_is_no_time_at_all(timeout: str, after_s: float) -> None:
     assert waits.deadline(Task(name="t", timeout=timeout), NOW) == NOW + timedelta(seconds=after_s + DEADLINE_GRACE_S)
+
+
+def test_what_always_runs_after_a_task_has_its_time_on_top() -> None:
+    post = (AuxTask(name="p"), AuxTask(name="q", always=True), AuxTask(name="r", always=True, timeout="5s"))
+    after_s = 30 + AFTERCARE_S + 5 + DEADLINE_GRACE_S
+    assert waits.deadline(Task(name="t", timeout="30s", post=post), NOW) == NOW + timedelta(seconds=after_s)
+    assert waits.deadline(Task(name="t", post=post), NOW) is None
 
 
 RUNS = [*queued(SHORT), started(task_id(), deadline=NOW)]

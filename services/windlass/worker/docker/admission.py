@@ -4,12 +4,12 @@ import posixpath
 from collections.abc import Callable
 
 from windlass.errors import Invalid
-from windlass.grammar import check_file, check_mount_options, check_network, check_source, check_target, gpus
+from windlass.grammar import check_mount_options, check_network, check_source, check_target, gpus
 from windlass.messages.jobs import Task
 from windlass.worker.docker import exchange
 from windlass.worker.docker.containers import Amounts
 from windlass.worker.docker.images import is_name
-from windlass.worker.runtime import Program, places
+from windlass.worker.runtime import Program, check_files, places
 
 _RESERVED = (exchange.SCRIPT, exchange.OUTPUT, exchange.PROGRESS)
 _KINDS = ("volume", "bind", "tmpfs")
@@ -88,10 +88,10 @@ def _check_program(program: Program) -> None:
     folder = exchange.workdir(program)
     if folder and not folder.startswith("/"):
         raise Invalid(f"workdir {folder!r} is no absolute path; write one such as /app")
+    try:
+        check_files(program)
+    except Invalid as error:
+        raise Invalid(f"files: {error}") from error
     for name in program.files:
-        try:
-            check_file(name)
-        except Invalid as error:
-            raise Invalid(f"files: {error}") from error
         if posixpath.normpath(f"{folder}/{name}") in _RESERVED:
             raise Invalid(f"files: {name} in {folder} is a file of the platform; choose another name or workdir")
