@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from windlass.ids import JobId, TaskId, WorkerId
+from windlass.messages import jobs
 from windlass.messages.envelope import Vocabulary, tag_of
 from windlass.messages.jobs import Job, Task
 
@@ -317,6 +318,9 @@ SINCE: Mapping[str, int] = {
 """The format with which each type of event came that the first release did not write."""
 
 
-def unfinished(finished: int, since: Mapping[str, int] = SINCE) -> frozenset[str]:
-    """The types that may not be written before `windlass migrate --finish`: a coordinator that still runs may not know them."""
-    return frozenset(tag for tag, number in since.items() if number > finished)
+def unfinished(finished: int, since: Mapping[str, int] = {**SINCE, **jobs.SINCE}) -> frozenset[str]:
+    """What may not be written before `windlass migrate --finish`, since a coordinator that still runs may not know it.
+
+    That is types of events, and fields of a job's definition.
+    """
+    return frozenset(name for name, number in since.items() if number > finished)

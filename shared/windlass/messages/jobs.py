@@ -4,7 +4,7 @@ These classes are the language itself, so a field that is not here is refused by
 events; a definition is kept as it was submitted, a task row as it was evaluated.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -291,3 +291,33 @@ def every(tasks: Iterable[Task]) -> Iterator[Task]:
         task = waiting.pop()
         yield task
         waiting += task.inner()
+
+
+SINCE: Mapping[str, int] = {
+    "Job.webhooks": 2,
+    **dict.fromkeys(("Job.delay", "Job.runAt", "Retry.delay", "Retry.scalingFactor"), 4),
+    "Job.defaults": 6,
+    **dict.fromkeys(("Job.autoDelete", "Job.permissions", "Job.secrets", "Defaults.limits", "Retry.on"), 8),
+    **dict.fromkeys(
+        (
+            "Task.delay", "Task.each", "Task.entrypoint", "Task.files", "Task.gpus", "Task.limits", "Task.mounts",
+            "Task.networks", "Task.onError", "Task.parallel", "Task.post", "Task.pre", "Task.registry", "Task.runAt",
+            "Task.sidecars", "Task.subjob", "Task.workdir",
+        ),
+        8,
+    ),
+}  # fmt: skip
+"""The format with which each field came that the first release did not know: an older coordinator cannot read a job that has it.
+A class that came whole needs no more than the field that holds it."""
+
+
+def used(value: object) -> Iterator[str]:
+    """The fields that a definition, or a part of one, says something in, as `SINCE` names them."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            if part := getattr(value, field.name):
+                yield f"{type(value).__name__}.{field.encode_name}"
+                yield from used(part)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from used(part)

@@ -7,7 +7,7 @@ from windlass.coordinator.job.decide import refusing
 from windlass.errors import Corrupt, Rejected
 from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.commands import CancelJob
-from windlass.messages.jobs import Retry
+from windlass.messages.jobs import Parallel, Retry
 
 
 def test_a_command_that_begins_with_such_an_event_is_refused_and_changes_nothing() -> None:
@@ -31,6 +31,15 @@ def test_a_job_that_may_come_to_such_an_event_is_refused_at_its_submission() -> 
         with pytest.raises(Rejected, match=tag):
             s.decided(s.submit(definition), work, fold=refusing(frozenset({tag}), evolve))
         assert work == JobWork()
+
+
+def test_a_job_with_a_field_that_an_older_coordinator_cannot_read_is_refused_at_its_submission() -> None:
+    definition = s.job(s.task(parallel=Parallel(tasks=(s.task(on_error="ignore"),))))
+    work = JobWork()
+    with pytest.raises(Rejected, match=r"Task\.onError is written only .* windlass migrate --finish"):
+        s.decided(s.submit(definition), work, fold=refusing(frozenset({"Task.onError"}), evolve))
+    assert work == JobWork()
+    assert s.decided(s.submit(definition), work, fold=refusing(frozenset({"Task.gpus"}), evolve))
 
 
 def test_everything_else_is_folded() -> None:

@@ -61,7 +61,7 @@ from windlass.messages.events import (
     TaskSkipped,
     TaskStarted,
 )
-from windlass.messages.jobs import Job, Retry, SubJob, Task, every
+from windlass.messages.jobs import Job, Retry, SubJob, Task, every, used
 from windlass.settings import LOST_ATTEMPTS_MAX
 from windlass.subjects import check_queue
 
@@ -704,11 +704,13 @@ def run_to_end(command: JobCommand, works: Works, now: datetime, render: Render,
 
 
 def foreseen(event: JobEvent) -> frozenset[str]:
-    """The types of events that may follow from one when nobody can refuse them any more."""
+    """What an event holds or may lead to when nobody can refuse it any more: fields of a job, and types of events."""
     if not isinstance(event, JobSubmitted):
         return frozenset()
-    found = {tag_of(JobDelayed)} if event.definition.is_delayed else set()
     definition = event.definition
+    found = set(used(definition))
+    if definition.is_delayed:
+        found.add(tag_of(JobDelayed))
     for task in every(definition.tasks):
         if task.is_composite:
             found |= {tag_of(TaskOpened), tag_of(ItemsListed)}
@@ -717,14 +719,14 @@ def foreseen(event: JobEvent) -> frozenset[str]:
     return frozenset(found)
 
 
-def refusing(tags: frozenset[str], fold: Fold) -> Fold:
-    """The fold for as long as events of some types may not be written: the command that would lead to one is refused."""
-    if not tags:
+def refusing(names: frozenset[str], fold: Fold) -> Fold:
+    """The fold for as long as events of some types, or jobs with some fields, may not be written: their command is refused."""
+    if not names:
         return fold
 
     def refuse(work: JobWork, event: JobEvent) -> None:
-        for tag in sorted({tag_of(event), *foreseen(event)} & tags):
-            raise Rejected(f"{tag} is written only once every coordinator knows it; run: windlass migrate --finish")
+        for name in sorted({tag_of(event), *foreseen(event)} & names):
+            raise Rejected(f"{name} is written only once every coordinator knows it; run: windlass migrate --finish")
         fold(work, event)
 
     return refuse
