@@ -21,6 +21,8 @@ MESSAGE_MAX = 4 * 1024 * 1024
 """Of any message: a job of 500 KB, a result of 1 MiB and an envelope, with room."""
 ACK_WAIT_S = 30.0
 """A message whose reader died is delivered again after this; a takeover resets the consumer and does not wait for it."""
+BARE_ACK_WAIT_S = 5.0
+"""What came by hand is passed on within moments, and its consumer is shared, so no takeover resets it."""
 TASK_ACK_WAIT_S = 10.0
 """A task whose worker died before its claim, or left while the task was on its way to it, is given to another after this."""
 HOUR_S = 3600.0
@@ -168,18 +170,18 @@ def consumers(subjects: Subjects, shards: int) -> list[tuple[str, ConsumerConfig
     """The durables that always exist, with their streams."""
     names = Names(subjects)
 
-    def durable(name: str, *filters: str, pending: int = 4096) -> ConsumerConfig:
+    def durable(name: str, *filters: str, ack_wait_s: float = ACK_WAIT_S, pending: int = 4096) -> ConsumerConfig:
         return ConsumerConfig(
             durable_name=name,
             filter_subjects=list(filters) or None,
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
+            ack_wait=ack_wait_s,
             max_deliver=-1,
             max_ack_pending=pending,  # what one reader may hold un-acked: several batches
         )
 
     found = [(names.intake, durable(names.shard(shard), *subjects.shard_intake(shard))) for shard in range(shards)]
-    found.append((names.intake, durable(BARE, *subjects.personal())))
+    found.append((names.intake, durable(BARE, *subjects.personal(), ack_wait_s=BARE_ACK_WAIT_S)))
     found.append((names.logs, durable(LOGS)))
     return found
 

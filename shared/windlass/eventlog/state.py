@@ -35,6 +35,9 @@ from windlass.messages.events import (
     TaskStarted,
 )
 
+RESTARTS_KEPT = 20
+"""Requests to restart a job that are remembered: one that comes again after others is still not carried out twice."""
+
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
@@ -198,7 +201,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case JobCancelled():
             job.state = "CANCELLED"
         case JobRestarted():
-            job.run, job.state, job.failed_at, job.error, job.restarted_by = event.run, "RUNNING", None, "", event.key
+            job.run, job.state, job.failed_at, job.error = event.run, "RUNNING", None, ""
+            job.restarted_by = " ".join([*job.restarted_by.split(), event.key][-RESTARTS_KEPT:])
             job.position, job.started_at = max(job.position, 1), job.started_at or event.at
         case _:
             assert_never(event)

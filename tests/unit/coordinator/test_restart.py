@@ -116,6 +116,21 @@ def test_the_same_request_twice_restarts_once_even_if_the_job_has_failed_again()
     )
 
 
+def test_a_request_that_comes_again_after_another_restarts_nothing() -> None:
+    """Its acknowledgement was lost, and the broker gives it once more after another was carried out."""
+    history = [*FAILED]
+    for run, key in ((2, "again"), (3, "another")):
+        row = task_id(run=run)
+        history += [
+            job_restarted(run, key, at=THEN),
+            dispatched(task(), run=run),
+            started(row),
+            failed(row, "no"),
+            job_failed("no"),
+        ]
+    given(*history).when(RESTART).then_nothing()
+
+
 @pytest.mark.parametrize("late", [claim(ROW), complete(ROW), fail(ROW), expire(ROW)])
 def test_what_comes_late_from_the_run_before_changes_nothing(late: object) -> None:
     history = [*FAILED, job_restarted(at=THEN), dispatched(task(), run=2)]

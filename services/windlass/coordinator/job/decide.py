@@ -251,7 +251,7 @@ class _Decision:
 
     def _restart(self, command: RestartJob, work: JobWork) -> Steps:
         job = _job(work)
-        if job.restarted_by == command.key:
+        if command.key in job.restarted_by.split():
             return
         if job.parent_job is not None:
             raise Rejected(f"job {job.id} is part of job {job.parent_job}; restart that one")
