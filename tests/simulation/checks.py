@@ -55,7 +55,9 @@ class Checks:
         """By row and attempt or run: when what waits for time to pass has waited as long as was decided, by the true clock."""
         self._works: dict[JobId, JobWork] = {}
         self._heads: Counter[int] = Counter()
-        self._attempts: dict[tuple[JobId, str], int] = {}
+        self._attempts: dict[tuple[JobId, int, str], int] = {}
+        self._restarts: set[str] = set()
+        """The keys of those that were carried out."""
         self._started: dict[tuple[str, int], str] = {}
         self._ran: set[tuple[str, int]] = set()
         self.running: dict[tuple[str, int], Running] = {}
@@ -91,8 +93,12 @@ class Checks:
         if isinstance(event, JobCompleted | JobFailed | JobCancelled):
             if work.active():
                 self._fail(f"G4: job {job} ends while {work.active()[0].id} is {work.active()[0].state}")
+        elif isinstance(event, JobRestarted):
+            if event.key in self._restarts:
+                self._fail(f"G4: restart {event.key} of job {job} is carried out twice")
+            self._restarts.add(event.key)
         elif isinstance(event, TaskDispatched | TaskDelayed):
-            self._newer(job, event.key, event.attempt)
+            self._newer(job, event.run, event.key, event.attempt)
         elif isinstance(event, TaskStarted | TaskProgressed | TaskCompleted | TaskFailed | TaskRedelivered | TaskCancelled):
             self._of_task(job, work, event)
 
@@ -133,15 +139,15 @@ class Checks:
         if isinstance(event, TaskStarted):
             self._started[event.task, event.attempt] = event.worker
         if isinstance(event, TaskRedelivered):
-            self._newer(job, row.key, event.attempt)
+            self._newer(job, row.run, row.key, event.attempt)
         elif not isinstance(event, TaskCancelled) and event.attempt != row.attempt:
             self._fail(f"G5: {name} of attempt {event.attempt} of task {event.task}, which is at {row.attempt}")
 
-    def _newer(self, job: JobId, key: str, attempt: int) -> None:
-        before = self._attempts.get((job, key), 0)
+    def _newer(self, job: JobId, run: int, key: str, attempt: int) -> None:
+        before = self._attempts.get((job, run, key), 0)
         if attempt != before + 1:
-            self._fail(f"G5: attempt {attempt} of step {key} of job {job} after {before}")
-        self._attempts[job, key] = attempt
+            self._fail(f"G5: attempt {attempt} of step {key} of run {run} of job {job} after {before}")
+        self._attempts[job, run, key] = attempt
 
     def _agrees(self, database: Database, row: JobRow) -> None:
         """G10 and G3 of one job."""

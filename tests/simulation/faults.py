@@ -30,7 +30,7 @@ class Fault(msgspec.Struct, frozen=True):
     lasts_s: float = 0.0
 
 
-ON_UNITS = ("kill", "lose", "freeze", "cut-broker", "cut-database")
+ON_UNITS = ("kill", "stop", "lose", "freeze", "cut-broker", "cut-database")
 ON_SERVERS = ("broker-restart", "amnesia", "database-restart", "kill-all")
 
 
@@ -48,17 +48,28 @@ class Plan(msgspec.Struct, frozen=True):
     """What the wall clock of each unit is off by."""
     shuffles: bool
 
+    @property
+    def is_gentle(self) -> bool:
+        """Whether nothing goes wrong but that services are asked to end, which they do in good order."""
+        rates = (*self.lost.values(), *self.twice.values(), self.slow, self.commit_lost, self.commit_refused)
+        return not any(rates) and all(fault.kind == "stop" for fault in self.faults)
+
 
 CALM_SHARE = 0.05
 """Worlds in which nothing goes wrong: what takes long there has no excuse."""
 CALM = Plan(faults=(), lost={}, twice={}, slow=0.0, commit_lost=0.0, commit_refused=0.0, skew_s={}, shuffles=True)
 """Nothing goes wrong but what a test adds."""
+GENTLE_SHARE = 0.1
+"""Worlds in which services are only asked to end, and started again: that is no excuse either."""
 
 
 def draw(chance: Random) -> Plan:
     """The plan of a seed."""
     if chance.random() < CALM_SHARE:
         return CALM
+    if chance.random() < GENTLE_SHARE:
+        stops = [Fault(chance.uniform(0.3, LASTS_S), "stop", chance.choice(UNITS)) for _ in range(chance.randrange(1, 7))]
+        return msgspec.structs.replace(CALM, faults=tuple(sorted(stops, key=lambda fault: fault.at_s)))
     is_rough = chance.random() < 0.8
     kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.4]
     faults = []

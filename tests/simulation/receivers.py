@@ -43,12 +43,12 @@ class Receivers:
     async def post(self, delivery: Taken, may_send: Callable[[], bool]) -> Answer:
         """See `windlass.webhooks.sender.Post`."""
         world, chance = self._world, self._chance
+        host = delivery.host.partition(":")[0]
         try:
             async with asyncio.timeout(CALL_S):
-                await asyncio.sleep(chance.choice((0.001, 0.02, 1.0)) * chance.random())
+                await asyncio.sleep((0.02 if host == GOOD else chance.choice((0.02, 1.0))) * chance.random())
                 if not may_send():
                     raise TooLate
-                host = delivery.host.partition(":")[0]
                 if host == MOODY and not world.is_healed and chance.random() < 0.1:
                     return REFUSED
                 answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

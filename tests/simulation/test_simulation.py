@@ -41,6 +41,16 @@ def test_a_worker_that_is_cut_off_runs_nothing_when_its_lease_is_over() -> None:
         assert judge(seed, plan=CUT_OFF).violation is None
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_what_is_asked_to_end_does_and_nobody_is_lost(unit: str) -> None:
+    """A worker hands back what runs, a coordinator its shards, and whoever follows lets others follow."""
+    faults = (Fault(1.5, "stop", unit),)
+    for seed in range(8):
+        world = World(seed, msgspec.structs.replace(CALM, faults=faults))
+        assert world.run() is None
+        assert world.units[unit].starts == 2
+
+
 def _traced(seed: int, hash_seed: str) -> bytes:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-m", "tests.simulation", str(seed)]
@@ -72,3 +82,10 @@ def test_what_waits_is_driven_again_though_its_last_owners_clock_was_ahead() -> 
     for seed in range(10):
         plan = msgspec.structs.replace(CALM, faults=faults, lost={"publish": 0.3}, skew_s={"coordinator-1": 3600.0})
         assert World(seed, plan).run() is None
+
+
+def test_a_session_that_ends_between_two_takings_leaves_no_shard_locked_and_unowned() -> None:
+    """The second shard was taken in the next session, then once more, and let go only once."""
+    for moment in range(24):
+        faults = (Fault(0.046 + 0.0003 * moment, "database-restart"),)
+        assert World(1, msgspec.structs.replace(CALM, faults=faults)).run() is None

@@ -1,8 +1,9 @@
 """What people do: submit jobs of all shapes, ask again when they do not know, cancel some, publish by hand, and rubbish."""
 
 import asyncio
+import contextvars
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import msgspec
 from tests.simulation.faults import CALM
 from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
+from windlass.eventlog.rows import ENDED
 from windlass.ids import JobId
 from windlass.messages.jobs import Job, Retry, Task
 
@@ -23,8 +25,12 @@ DELAY = "1500ms"
 DEAF = "trap '' TERM; "
 STOPPED_WITHIN_S = 5.0
 """From a cancellation until nothing runs, where nothing is broken."""
+DRAIN_S = 2.0
+"""How long a gateway that ends goes on with what is under way."""
 PATIENCE_S = 30.0
 """How long a client waits for its answer."""
+LONG = "sleep 20"
+"""So long that a cancellation comes before its end, whatever happens to it on its way."""
 COSTLY = "len(1..60000)"
 """An expression that is evaluated aside."""
 
@@ -89,6 +95,7 @@ class User:
         self._starts_s = chance.uniform(0, 5) if number else 0.2
         self.key = f"key-{number}" if chance.random() < 0.7 else None
         self._cancels_s = chance.uniform(0, 3) if chance.random() < 0.25 else None
+        self._restarts = chance.random() < 0.3
         self._waits = chance.random() < 0.2
         if self._cancels_s is not None and chance.random() < 0.5:
             run = f"{chance.choice(('', DEAF))}sleep 600"
@@ -114,7 +121,7 @@ class User:
             if self.key is None:
                 return  # nobody knows, and asking again might make a second one
             await asyncio.sleep(PAUSE_S)
-        if reply.status == 408:
+        if reply.status == 408 or b"shutting down" in reply.body:
             return  # it is there and takes longer than somebody wanted to wait
         if reply.status != 200:
             world.fail(f"user {self._number} got {reply.status} {reply.body.decode()}")
@@ -127,13 +134,40 @@ class User:
         if self._cancels_s is not None:
             await asyncio.sleep(self._cancels_s)
             await self._cancel(self.job)
+        if self._restarts:
+            await self._restart(self.job)
+            if not self.shape.ends:  # else nobody ever ends it
+                await self._cancel(self.job)
+
+    async def _restart(self, job: JobId) -> None:
+        """Go on with it if it has failed or was cancelled."""
+        world = self._world
+        while (row := world.database.jobs[job]).state not in ENDED:
+            await asyncio.sleep(PAUSE_S)
+        if row.state == "COMPLETED":
+            return
+        while True:
+            said = await self._ask(lambda: world.gateway.restart(job))
+            if said == "done":
+                world.say("user", f"restarted {job}")
+                self.cancelled = False
+                if world.database.jobs[job].run == row.run:
+                    world.fail(f"G1: job {job} was restarted and is at run {row.run} as before")
+                return
+            if isinstance(said, NotFound):
+                world.fail(f"G1: job {job} was accepted, and restarting says {said}")
+                return
+            if isinstance(said, Rejected):  # an earlier word was heard after all, or it never began
+                self.cancelled = world.database.jobs[job].run == row.run
+                return
+            await asyncio.sleep(PAUSE_S)
 
     async def _cancel(self, job: JobId) -> None:
         world = self._world
         while True:
             said = await self._ask(lambda: world.gateway.cancel(job))
             row = world.database.jobs[job]
-            if said == "cancelled":
+            if said == "done":
                 world.say("user", f"cancelled {job}")
                 self.cancelled = True
                 if row.state != "CANCELLED":
@@ -178,13 +212,20 @@ class User:
 
 
 class Gateway:
-    """How a user reaches the gateway's process: what it serves dies with it."""
+    """How a user reaches the gateway's process: what it serves dies with it, and when it ends it takes nothing new."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self.intake: Any = None
         self.commands: Any = None
         self.process: Any = None
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Take no more, and finish what is under way within the time that the HTTP server gives it."""
+        self.intake = None
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=DRAIN_S)
 
     async def post(self, headers: list[tuple[bytes, bytes]], body: bytes) -> Any:
         """`POST /jobs`; None if the connection breaks."""
@@ -198,16 +239,22 @@ class Gateway:
         return await self._in_there(lambda: self.intake.post(headers, receive))
 
     async def cancel(self, job: JobId) -> Any:
-        """`PUT /jobs/{job}/cancel`: `cancelled`, the error, or None if nobody knows."""
+        """`PUT /jobs/{job}/cancel`: `done`, the error, or None if nobody knows."""
+        return await self._command(lambda: self.commands.cancel(job))
 
+    async def restart(self, job: JobId) -> Any:
+        """`PUT /jobs/{job}/restart`, likewise."""
+        return await self._command(lambda: self.commands.restart(job))
+
+    async def _command(self, send: Callable[[], Any]) -> Any:
         async def serve() -> Any:
             try:
-                await self.commands.cancel(job)
+                await send()
             except Unavailable:
                 return None
             except WindlassError as error:
                 return error
-            return "cancelled"
+            return "done"
 
         return await self._in_there(serve)
 
@@ -226,37 +273,37 @@ class Gateway:
             settle(await serve())
 
         process.on_death.append(lambda: settle(None))
-        loop.spawn(process, answering())
+        task = loop.spawn(process, answering())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard, context=contextvars.Context())
         return await answer
 
 
 class Said(msgspec.Struct, frozen=True):
-    """Something that is published by hand; `job` names the job that it is to become."""
+    """Something that is published by hand; `job` names the job that it is to become, or whose id is its payload."""
 
     at_s: float
-    subject: str
-    payload: bytes
+    word: str
+    payload: bytes = b""
     headers: dict[str, str] | None = None
     job: str = ""
 
 
 class Person:
-    """Somebody with the `nats` command: documents on bare words, and rubbish anywhere."""
+    """Somebody with the `nats` command: documents on bare words, jobs that are cancelled and restarted by id, and rubbish."""
 
     def __init__(self, world: "World") -> None:
         self._world, chance = world, world.chance
-        subjects, says = world.subjects, []
-        self._stored: set[str] = set()
+        subjects = world.subjects
+        says: list[Said] = []
+        self._stored: Counter[tuple[str, str]] = Counter()
+        """By word and job, what the broker said that it has."""
         for number in range(chance.randrange(4)):
-            name = f"by hand {number}"
-            document = msgspec.json.encode(Job(name=name, tasks=(Task(name="t", run="echo hi"),)))
-            key = {"Nats-Msg-Id": f"hand-{number}"} if chance.random() < 0.5 else None
-            for _ in range(chance.randrange(1, 3) if key else 1):
-                says.append(Said(chance.uniform(0.5, 6), subjects.personal()[0], document, key, name))
+            says += self._draw_job(chance, f"by hand {number}")
         for _ in range(chance.randrange(3)):
             shard = chance.randrange(world.shards)
             place = chance.choice(
-                (subjects.jobs(shard), subjects.pending(shard), subjects.report("completed", shard, "w"), subjects.personal()[0])
+                (subjects.jobs(shard), subjects.pending(shard), subjects.report("completed", shard, "w"), *subjects.personal())
             )
             rubbish = chance.choice(
                 (b"\xff\x00", b"{}", b'{"v":1,"id":"x","type":"job.cancel","at":"2026-01-01T00:00:00Z","data":{}}')
@@ -264,25 +311,54 @@ class Person:
             says.append(Said(chance.uniform(0.5, 6), place, rubbish))
         self._says = sorted(says, key=lambda said: said.at_s)
 
+    @staticmethod
+    def _draw_job(chance: Random, name: str) -> Iterator[Said]:
+        """A job or a bare task; if it takes long, it is cancelled, and perhaps restarted."""
+        at_s, is_long = chance.uniform(0.5, 5), chance.random() < 0.4
+        task = Task(name=name, run=LONG if is_long else "echo hi")
+        word, document = chance.choice((("jobs", msgspec.to_builtins(Job(name=name, tasks=(task,)))), ("pending", task)))
+        key = {"Nats-Msg-Id": f"key of {name}"} if chance.random() < 0.5 else None
+        for _ in range(chance.randrange(1, 3) if key else 1):
+            yield Said(at_s + chance.random(), word, msgspec.json.encode(document), key, name)
+        if is_long:
+            yield Said(at_s + chance.uniform(1, 3), "jobs.cancel", job=name)
+            if chance.random() < 0.5:
+                yield Said(at_s + chance.uniform(3, 5), "jobs.restart", job=name)
+
     async def live(self) -> None:
-        """Say it all, each once."""
+        """Say it all, each once, what concerns a job as soon as there is such a job."""
         world = self._world
         async with world.connect("person") as bus:
             for said in self._says:
                 await asyncio.sleep(max(0.0, said.at_s - world.loop.time()))
+                payload = said.payload or self._id_of(said.job)
+                if not payload:
+                    continue  # it is not there yet, so nobody can know its id
                 try:
-                    await bus.publish(said.subject, said.payload, said.headers)
+                    await bus.publish(said.word, payload, said.headers)
                 except WindlassError as error:
                     world.say("person", f"not stored: {error}")
                 else:
-                    self._stored.add(said.job)
+                    self._stored[said.word, said.job] += 1
+
+    def _id_of(self, name: str) -> bytes:
+        return next((row.id.encode() for row in self._world.database.jobs.values() if row.definition.name == name), b"")
 
     def judge(self) -> None:
-        """At the end: what the broker stored, and did not lose, became a job; one only where it had a message id."""
+        """At the end: what the broker stored, and did not lose, had its effect; once where that can be told."""
         world = self._world
         jobs = Counter(row.definition.name for row in world.database.jobs.values())
+        done = Counter((event.stream, event.type) for shard in world.database.events for event in shard)
         for said in self._says:
-            if said.job in self._stored and said.job and not jobs[said.job] and not world.happened["amnesia"]:
-                world.fail(f"what was said of {said.job} was stored and became nothing")
             if said.headers is not None and jobs[said.job] > 1:
                 world.fail(f"G2: {said.headers} made {jobs[said.job]} jobs")
+            if not said.job or world.happened["amnesia"]:
+                continue
+            stored = self._stored[said.word, said.job]
+            if said.payload and stored and not jobs[said.job]:
+                world.fail(f"what was said of {said.job} was stored and became nothing")
+            job = self._id_of(said.job).decode()
+            if said.word == "jobs.cancel" and stored and not done[job, "job.cancelled"]:
+                world.fail(f"G11: cancelling {said.job} was stored and had no effect")
+            if said.word == "jobs.restart" and done[job, "job.restarted"] > 1:
+                world.fail(f"G4: {said.job} was restarted {done[job, 'job.restarted']} times")

@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import structlog
 from prometheus_client import REGISTRY
 
@@ -60,7 +61,9 @@ QUIET_WITHIN_S = 90.0
 LOOK_EVERY_S = 0.25
 DEAD_AFTER_S = 10.0
 """A connection that is cut for so long is given up by both sides."""
-TIMES = PROFILES["fast"]
+TIMES = msgspec.structs.replace(PROFILES["fast"], grace_s=2.0)
+LEEWAY_S = 5.0
+"""Beyond the grace period, until a service that was asked to end is ended."""
 ZOMBIE_S = TIMES.lease_s + 1.5
 """After this long without the broker a worker runs nothing any more that does as it is told."""
 NOTED = {"task.refuse": "refused claim", "job.start": "timer", "task.queue": "timer", "task.expire": "timer"}
@@ -79,6 +82,7 @@ COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 SOMETIMES = (
     "stale fence", "duplicate dropped", "version conflict", "lease expiry", "re-drive", "unknown commit", "refused claim",
     "amnesia", "quarantine", "costly template", "timer", "webhook again", "webhook exhausted",
+    "restart", "released",
 )  # fmt: skip
 """What must have happened in a campaign, or it has shown nothing."""
 
@@ -105,7 +109,7 @@ class Unit:
         self.link, self.route = Link(), Route()
         self.spool: dict[str, tuple[str, bytes]] = {}
         self.starts = 0
-        self.process = Process(name)
+        self.process, self.stop = Process(name), asyncio.Event()
 
     @property
     def id(self) -> WorkerId:
@@ -115,7 +119,7 @@ class Unit:
     def start(self) -> None:
         """A new process."""
         self.starts += 1
-        self.process = Process(self.name)
+        self.process, self.stop = Process(self.name), asyncio.Event()
         self.process.on_death.append(self._on_death)
         self._world.say(self.name, f"starts as {self.id}")
         self._world.loop.spawn(self.process, self._live(self.process))
@@ -219,6 +223,8 @@ class World:
     def _committed(self, batch: Batch) -> None:
         for event in batch.events:
             self.say("log", f"{event.shard}/{event.position} {event.stream} {event.version} {event.type}")
+            self.happened["restart"] += event.type == "job.restarted"
+            self.happened["released"] += event.type == "task.redelivered" and b'"released"' in event.data
         self.checks.committed(self.database, batch)
 
     def true_s(self, event: Appended) -> float:
@@ -231,6 +237,8 @@ class World:
         self.say(str(event.pop("instance", "log")), f"{name} {event}")
         if name == "worker_lost":
             self.happened["lease expiry"] += 1
+            if self.plan.is_gentle:
+                self.fail(f"G19: {event} though workers were only asked to end")
         if name in ("job_frozen", "runtime_broke", "request_failed"):
             self.fail(f"{name}: {event}")
         raise structlog.DropEvent
@@ -311,6 +319,10 @@ class World:
             case "kill":
                 assert unit is not None
                 unit.process.dies_at = unit.process.steps + int(fault.lasts_s * 40)
+            case "stop":
+                assert unit is not None
+                unit.stop.set()
+                self.at(self.loop.time() + TIMES.grace_s + LEEWAY_S, partial(self._must_have_ended, unit.process))
             case "lose":
                 assert unit is not None
                 unit.spool.clear()  # its machine is gone, disk and all
@@ -341,6 +353,12 @@ class World:
                     one.process.kill()
                 self.database.restart()
                 self._stop_broker(False, over_s)
+
+    def _must_have_ended(self, process: Process) -> None:
+        """G19; a service that does not end in time is ended."""
+        if not process.dead and self.plan.is_gentle:
+            self.fail(f"G19: {process.name} was asked to end {TIMES.grace_s + LEEWAY_S:g} s ago")
+        process.kill()
 
     def _is_gone(self, worker: WorkerId, link: Link) -> None:
         """G6: whoever could not renew its lease for so long has killed all that it ran."""
@@ -387,7 +405,7 @@ class World:
         )
 
     async def _gateway(self, unit: Unit) -> None:
-        reader, stop = MemoryReader(self.database), asyncio.Event()
+        reader, stop = MemoryReader(self.database), unit.stop
         async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
             bus = await held.enter_async_context(self.connect("gateway", unit.link))
             chance = Random(f"{self.seed}/{unit.id}")
@@ -395,14 +413,16 @@ class World:
             waiting = Waiting(bus, reader)
             self.gateway.process, self.gateway.commands = unit.process, commands
             self.gateway.intake = intake = Intake(commands, waiting, reader, stop)
-            await Endpoint(bus, intake, group).open()
+            endpoint = Endpoint(bus, intake, group)
+            await endpoint.open()
             await service.every(LOOK_S, waiting.look, stop)
+            await self.gateway.close()
+            endpoint.close()
 
     async def _coordinator(self, unit: Unit) -> None:
-        stop = asyncio.Event()
         store = MemoryConnection(self.database, coordinator.OWNER_IDLE_S, unit.route)
         aside = MemoryConnection(self.database, None, unit.route)
-        shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
+        shards = await service.first(lambda: store.run(eventlog.shard_count), unit.stop)
         async with self.connect("coordinator", unit.link) as bus:
             health = service.Health("coordinator", unit.name, unit.clock)
             await coordinator.lead(
@@ -415,14 +435,13 @@ class World:
                 clock=unit.clock,
                 settle=_settle,
                 health=health,
-                stop=stop,
+                stop=unit.stop,
             )
 
     async def _scheduler(self, unit: Unit) -> None:
-        stop = asyncio.Event()
         reading = MemoryConnection(self.database, IDLE_S, unit.route)
         store = MemoryConnection(self.database, IDLE_S, unit.route)
-        shards = await service.first(lambda: store.run(eventlog.shard_count), stop)
+        shards = await service.first(lambda: store.run(eventlog.shard_count), unit.stop)
         async with self.connect("scheduler", unit.link) as bus:
             await scheduler.keep_time(
                 unit.id,
@@ -434,14 +453,13 @@ class World:
                 clock=unit.clock,
                 boot=MACHINES.get(unit.name, unit.name),
                 health=service.Health("scheduler", unit.name, unit.clock),
-                stop=stop,
+                stop=unit.stop,
             )
 
     async def _webhooks(self, unit: Unit) -> None:
-        stop = asyncio.Event()
         reading = MemoryConnection(self.database, IDLE_S, unit.route)
         sending = MemoryConnection(self.database, sender.IDLE_S, unit.route)
-        shards = await service.first(lambda: reading.run(eventlog.shard_count), stop)
+        shards = await service.first(lambda: reading.run(eventlog.shard_count), unit.stop)
         settings = WebhookSettings(
             node=self._node(unit),
             postgres="memory",
@@ -461,7 +479,7 @@ class World:
                 bus=bus,
                 clock=unit.clock,
                 health=service.Health("webhooks", unit.name, unit.clock),
-                stop=stop,
+                stop=unit.stop,
             )
 
     async def _worker(self, unit: Unit) -> None:
@@ -480,7 +498,7 @@ class World:
                 clock=unit.clock,
                 health=service.Health("worker", unit.name, unit.clock),
                 port=0,
-                stop=asyncio.Event(),
+                stop=unit.stop,
             )
 
 
