@@ -127,10 +127,10 @@ def _timer_by_anothers_clock() -> list[Patch]:
 
 
 def _cancel_ignored() -> list[Patch]:
-    def cancel(work: Any, now: Any) -> Iterator[Any]:
+    def cancel(self: Any, work: Any) -> Iterator[Any]:
         yield from ()
 
-    return [(decide, "_cancel", cancel)]
+    return [(decide._Decision, "_cancel", cancel)]
 
 
 def _cancel_without_stop() -> list[Patch]:
