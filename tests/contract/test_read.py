@@ -13,7 +13,7 @@ from windlass import ids
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import read
 from windlass.eventlog.migrate import migrate, steps
-from windlass.eventlog.read import Reader
+from windlass.eventlog.read import CompositeRow, Reader
 from windlass.messages.jobs import Job, Task
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -99,6 +99,21 @@ async def test_a_job_is_read_with_its_tasks_in_order_and_its_variables(reader: R
     assert whole.tasks[0].job == job
     assert msgspec.json.decode(whole.tasks[0].definition) == {"name": "t"}
     assert whole.variables == {"x": '{"v": 1}'}
+
+
+async def test_a_composite_is_read_with_what_is_counted(reader: Reader, tables: Tables) -> None:
+    job, child = tables.job(), tables.job(1)
+    above, below = tables.task(job, 1, 1), tables.task(job, 1, 2)
+    tables.connection.execute("UPDATE tasks SET parent = %s WHERE id = %s", (above, below))
+    tables.connection.execute("UPDATE jobs SET parent = %s, parent_job = %s WHERE id = %s", (below, job, child))
+    tables.connection.execute("INSERT INTO composites VALUES (%s, %s, 3, 2, 1, 0, false, %s, '{}')", (above, job, child))
+    whole, inner, alone = await reader.job(job), await reader.job(child), await reader.task(above)
+    assert whole is not None
+    assert inner is not None
+    assert [(task.parent, task.composite) for task in whole.tasks] == [(None, CompositeRow(3, 2, 1, child)), (above, None)]
+    assert (whole.job.parent, inner.job.parent) == (None, below)
+    assert alone == whole.tasks[0]
+    assert {row.id: row.parent for row in await reader.jobs(10, 0)} == {job: None, child: below}
 
 
 async def test_what_is_not_there_is_none(reader: Reader) -> None:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from windlass import ids
-from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.eventlog.read import CompositeRow, JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.eventlog.summaries import JobSummary, User, job_summary
 from windlass.messages.jobs import (
     AutoDelete,
@@ -34,11 +34,32 @@ class RetryView(Retry, frozen=True, kw_only=True, rename="camel", omit_defaults=
     attempts: int = 0
 
 
+class ParallelView(Parallel, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Tasks side by side, and how many have ended well."""
+
+    completions: int = 0
+
+
+class EachView(Each, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A task for each element of a list: how many there are, have ended well, and which is the next."""
+
+    size: int = 0
+    completions: int = 0
+    index: int = 0
+
+
+class SubJobView(SubJob, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A job in a task's place, and its id once there is one."""
+
+    id: str = ""
+
+
 class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A task row: one try of one step."""
 
     id: str
     job_id: str = ""
+    parent_id: str = ""
     position: int = 0
     name: str = ""
     description: str = ""
@@ -70,9 +91,9 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     result: str = ""
     var: str = ""
     if_: str = msgspec.field(name="if", default="")
-    parallel: Parallel | None = None
-    each: Each | None = None
-    subjob: SubJob | None = None
+    parallel: ParallelView | None = None
+    each: EachView | None = None
+    subjob: SubJobView | None = None
     gpus: str = ""
     tags: tuple[str, ...] = ()
     workdir: str = ""
@@ -96,6 +117,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     """A whole job: `tasks` as submitted, `execution` as it went."""
 
     id: str
+    parent_id: str = ""
     name: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -186,6 +208,7 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     progress: float | None = None
 
 
+_UNCOUNTED = CompositeRow(size=0, opened=0, completions=0, subjob=None)
 _jobs = msgspec.json.Decoder(Job)
 _tasks = msgspec.json.Decoder(Task)
 
@@ -223,6 +246,7 @@ def job_view(whole: WholeJob) -> JobView:
     row, job = whole.job, presentable(_jobs.decode(whole.job.definition))
     return JobView(
         id=row.id,
+        parent_id=row.parent or "",
         name=job.name,
         description=job.description,
         tags=job.tags,
@@ -260,9 +284,18 @@ def task_view(row: TaskRow) -> TaskView:
     defined = asdict(task)
     defined["queue"] = row.queue or task.queue
     defined["retry"] = None if task.retry is None else RetryView(**asdict(task.retry), attempts=row.retries)
+    counted = row.composite or _UNCOUNTED
+    if task.parallel is not None:
+        defined["parallel"] = ParallelView(**asdict(task.parallel), completions=counted.completions)
+    if task.each is not None:
+        size, completions, index = counted.size, counted.completions, counted.opened
+        defined["each"] = EachView(**asdict(task.each), size=size, completions=completions, index=index)
+    if task.subjob is not None:
+        defined["subjob"] = SubJobView(**asdict(task.subjob), id=counted.subjob or "")
     return TaskView(
         id=row.id,
         job_id=row.job,
+        parent_id=row.parent or "",
         position=row.position,
         state=row.state,
         created_at=row.created_at,

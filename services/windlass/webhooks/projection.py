@@ -124,7 +124,7 @@ def _is_wanted(webhook: Webhook, happened: Happened, at: datetime) -> bool:
 
 def _named(kind: type[msgspec.Struct]) -> dict[str, str]:
     """The fields of a class by the names that conditions use: those of Go's structs."""
-    special = {"id": "ID", "job_id": "JobID"}
+    special = {"id": "ID", "job_id": "JobID", "parent_id": "ParentID"}
     return {name: special.get(name) or "".join(map(str.capitalize, name.split("_"))) for name in kind.__struct_fields__}
 
 

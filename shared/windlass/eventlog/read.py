@@ -41,10 +41,21 @@ class JobRow(msgspec.Struct, frozen=True):
     failed_at: datetime | None
     result: str
     error: str
+    parent: str | None
+    """The task that waits for its end."""
+
+
+class CompositeRow(msgspec.Struct, frozen=True):
+    """A row of `composites`: how many tasks run in a task's place, the index of the next, how many ended well; or which job."""
+
+    size: int
+    opened: int
+    completions: int
+    subjob: str | None
 
 
 class TaskRow(msgspec.Struct, frozen=True):
-    """A row of `tasks`; `definition` is a `messages.jobs.Task` as JSON, evaluated."""
+    """A row of `tasks`, with that of `composites` if it has one; `definition` is a `messages.jobs.Task` as JSON, evaluated."""
 
     id: str
     job: str
@@ -64,6 +75,8 @@ class TaskRow(msgspec.Struct, frozen=True):
     failed_at: datetime | None
     result: str
     error: str
+    parent: str | None
+    composite: CompositeRow | None
 
 
 class LogRow(msgspec.Struct, frozen=True):
@@ -119,6 +132,16 @@ class WholeJob(msgspec.Struct, frozen=True):
 
 
 _TASK, _VARIABLE = 1, 2
+_COUNTED = 4
+"""Columns of `composites` at the end of a row."""
+_NAMED = slice(-7, -5)
+"""Where a variable has its name and value."""
+
+
+def _task_of(columns: Sequence[Any]) -> TaskRow:
+    own, counted = columns[:-_COUNTED], columns[-_COUNTED:]
+    composite = None if counted[0] is None else CompositeRow(*counted)
+    return TaskRow(*(*own, composite))
 
 
 def _job_of(row: TaskRow) -> JobRow:
@@ -137,6 +160,7 @@ def _job_of(row: TaskRow) -> JobRow:
         row.failed_at,
         row.result,
         row.error,
+        row.parent,
     )
 
 
@@ -164,11 +188,12 @@ class Reader:
         variables: dict[str, str] = {}
         for kind, *columns in await self._all("read_whole_job", {"job": job}):
             if kind == _TASK:
-                tasks.append(TaskRow(*columns))
+                tasks.append(_task_of(columns))
             elif kind == _VARIABLE:
-                variables[columns[-2]] = columns[-1]
+                variable, value = columns[_NAMED]
+                variables[variable] = value
             else:
-                found = _job_of(TaskRow(*columns))
+                found = _job_of(_task_of(columns))
         tasks.sort(key=lambda task: (task.position, task.started_at is None, task.started_at or task.created_at, task.id))
         return WholeJob(found, tasks, variables) if found is not None else None
 
@@ -190,7 +215,7 @@ class Reader:
 
     async def task(self, task: str) -> TaskRow | None:
         """One task row."""
-        return next((TaskRow(*row) for row in await self._all("read_task", {"task": task})), None)
+        return next((_task_of(row) for row in await self._all("read_task", {"task": task})), None)
 
     async def task_logs(self, task: str, limit: int, offset: int) -> tuple[list[LogRow], int]:
         """A page of a task's output, newest first, and how many parts there are."""

@@ -20,6 +20,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
     id: str
     created_by: User | None = None
+    parent_id: str = ""
     inputs: dict[str, str] = {}
     name: str = ""
     description: str = ""
@@ -61,6 +62,7 @@ def job_summary(row: JobRow | read.JobRow, job: Job) -> JobSummary:
     return JobSummary(
         id=row.id,
         created_by=User(username=row.created_by),
+        parent_id=row.parent or "",
         inputs=job.inputs,
         name=job.name,
         description=job.description,

@@ -1,10 +1,11 @@
 """Rows to answers: absent keys where there is nothing to say."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from windlass.eventlog.read import JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.eventlog.read import CompositeRow, JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.gateway.replies import render
 from windlass.gateway.shapes import job_view, log_part, node_view, summary, task_view
 from windlass.messages.jobs import (
@@ -26,7 +27,7 @@ from windlass.messages.jobs import (
 AT = datetime(2026, 3, 1, 12, 0, 0, 5, tzinfo=UTC)
 
 
-def shown(value: object) -> dict[str, object]:
+def shown(value: object) -> dict[str, Any]:
     """What a client sees."""
     found = msgspec.json.decode(render(value))
     assert isinstance(found, dict)
@@ -48,6 +49,7 @@ def job_row(definition: Job, **fields: object) -> JobRow:
         "failed_at": None,
         "result": "",
         "error": "",
+        "parent": None,
     }
     return JobRow(**{**usual, **fields})  # type: ignore[arg-type]  # columns by name
 
@@ -72,6 +74,8 @@ def task_row(definition: Task, **fields: object) -> TaskRow:
         "failed_at": None,
         "result": "",
         "error": "",
+        "parent": None,
+        "composite": None,
     }
     return TaskRow(**{**usual, **fields})  # type: ignore[arg-type]  # columns by name
 
@@ -127,6 +131,25 @@ def test_a_task_shows_all_that_its_definition_says() -> None:
     found = shown(task_view(task_row(definition)))
     said = msgspec.json.decode(msgspec.json.encode(definition))
     assert {name: found[name] for name in said} == said
+
+
+def test_a_composite_shows_how_far_it_is() -> None:
+    def composite(**fields: Any) -> dict[str, Any]:
+        counted = CompositeRow(size=3, opened=2, completions=1, subjob="d" * 32)
+        return shown(task_view(task_row(Task(name="t", **fields), composite=counted, parent="c" * 32)))
+
+    inner = Task(name="i")
+    found = composite(parallel=Parallel(tasks=(inner,) * 3))
+    assert (found["parallel"]["completions"], len(found["parallel"]["tasks"]), found["parentId"]) == (1, 3, "c" * 32)
+    found = composite(each=Each(list="x", task=inner, concurrency=1))["each"]
+    assert found == {"list": "x", "task": {"name": "i"}, "concurrency": 1, "size": 3, "completions": 1, "index": 2}
+    assert composite(subjob=SubJob(name="s", tasks=(inner,)))["subjob"]["id"] == "d" * 32
+
+
+def test_a_subjob_shows_whose_it_is() -> None:
+    row = job_row(Job(name="j", tasks=(Task(name="t"),)), parent="c" * 32)
+    assert shown(job_view(WholeJob(row, [], {})))["parentId"] == "c" * 32
+    assert shown(summary(row))["parentId"] == "c" * 32
 
 
 def test_a_job_shows_who_may_see_it_and_when_it_goes() -> None:

@@ -1,5 +1,7 @@
--- One task row. Index: the primary key.
-SELECT id, job, position, state, definition, queue, worker, attempt, retries, redelivered, progress, created_at, scheduled_at,
-       started_at, completed_at, failed_at, result, error
-  FROM tasks
- WHERE id = %(task)s::uuid
+-- One task row, with what is counted of it if it is a composite. Indexes: the primary keys.
+SELECT t.id, t.job, t.position, t.state, t.definition, t.queue, t.worker, t.attempt, t.retries, t.redelivered, t.progress,
+       t.created_at, t.scheduled_at, t.started_at, t.completed_at, t.failed_at, t.result, t.error, t.parent,
+       c.size, c.opened, c.completions, c.subjob
+  FROM tasks AS t
+  LEFT JOIN composites AS c ON c.task = t.id
+ WHERE t.id = %(task)s::uuid
