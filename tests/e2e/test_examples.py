@@ -1,4 +1,4 @@
-"""Every example runs as it stands; of those rebuilt after Tork's, all that need nothing but an image."""
+"""Every example runs as it stands; of those rebuilt after Tork's, all that need nothing from elsewhere."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ from windlass.documents.reading import decode_job, read_job
 from windlass.documents.validation import UNBUILT
 from windlass.errors import Invalid
 from windlass.messages.jobs import Task
+from windlass.worker.runtime import places
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RESULTS = {
@@ -23,6 +24,7 @@ RESULTS = {
     "retry": "worked at try 2",
     "webhooks": "told on port 9000",
     "image": "alpine 3.18.3",
+    "sidecar": "served from beside",
 }
 pytestmark = pytest.mark.xdist_group("examples")
 
@@ -46,13 +48,17 @@ TORK = {
     "job_defaults": Ended("COMPLETED", 2),
     "job_output": Ended("COMPLETED", 1, "counted 3 lines"),
     "parallel": Ended("COMPLETED", 9),
+    "prepost": Ended("COMPLETED", 1),
     "retry": Ended("FAILED", 3),
+    "seeds": Ended("COMPLETED", 1),
     "slow": Ended("COMPLETED", 6),
     "subjob": Ended("COMPLETED", 6, "forty-two"),
     "timeout": Ended("FAILED", 1),
 }
-MORE = ("pre", "post", "mounts", "networks", "sidecars", "registry", "gpus")
-"""What needs more than an image."""
+MORE = ("networks", "sidecars", "registry", "gpus")
+"""What needs more than the machine."""
+IMAGES = {"", "alpine:3.18.3", "busybox:stable", "python:3-slim", "ubuntu:mantic"}
+"""Images that the tests have."""
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +68,18 @@ def stack() -> Iterator[Up]:
 
 
 def needs(tasks: Iterable[Task]) -> set[str]:
-    """Which of the fields in `MORE` are used by tasks or by what is in them."""
+    """What tasks, or what is in them, need that is in `MORE` or not in `IMAGES`."""
     found = set()
     for task in tasks:
         found |= {name for name in MORE if getattr(task, name)}
+        found |= {program.image for _, program in places(task)} - IMAGES
         inner = task.parallel or task.subjob
         found |= needs(inner.tasks if inner else ()) | needs([task.each.task] if task.each else ())
     return found
 
 
 def simple() -> dict[str, Path]:
-    """Those after Tork's that need nothing but an image."""
+    """Those after Tork's that need nothing that tests do not have."""
     files = sorted((EXAMPLES / "tork").iterdir())
     return {path.stem: path for path in files if not needs(decode_job(path.read_bytes()).job.tasks)}
 
