@@ -1,7 +1,7 @@
 """Every example runs as it stands; of those rebuilt after Tork's, all that need nothing from elsewhere."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from tests.support.stack import Up, up
 from windlass.documents.reading import decode_job, read_job
 from windlass.documents.validation import UNBUILT
 from windlass.errors import Invalid
-from windlass.messages.jobs import Task
+from windlass.messages.jobs import Task, every
 from windlass.worker.runtime import places
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -67,21 +67,15 @@ def stack() -> Iterator[Up]:
         yield running
 
 
-def needs(tasks: Iterable[Task]) -> set[str]:
-    """What tasks, or what is in them, need that is in `MORE` or not in `IMAGES`."""
-    found = set()
-    for task in tasks:
-        found |= {name for name in MORE if getattr(task, name)}
-        found |= {program.image for _, program in places(task)} - IMAGES
-        inner = task.parallel or task.subjob
-        found |= needs(inner.tasks if inner else ()) | needs([task.each.task] if task.each else ())
-    return found
+def needs(task: Task) -> set[str]:
+    """What a task needs that is in `MORE` or not in `IMAGES`."""
+    return {name for name in MORE if getattr(task, name)} | ({program.image for _, program in places(task)} - IMAGES)
 
 
 def simple() -> dict[str, Path]:
     """Those after Tork's that need nothing that tests do not have."""
     files = sorted((EXAMPLES / "tork").iterdir())
-    return {path.stem: path for path in files if not needs(decode_job(path.read_bytes()).job.tasks)}
+    return {path.stem: path for path in files if not any(map(needs, every(decode_job(path.read_bytes()).job.tasks)))}
 
 
 def test_each_one_is_known_here() -> None:

@@ -25,6 +25,7 @@ from windlass.messages.jobs import (
     Task,
     Wait,
     Webhook,
+    every,
 )
 from windlass.messages.jobs import Limits as TaskLimits
 from windlass.subjects import check_queue
@@ -103,18 +104,10 @@ def check_wait(wait: Wait) -> None:
 def _expressions(job: Job) -> int:
     """How many expressions a job holds, or a few more."""
     count = 1 + len(job.webhooks)
-    waiting = list(job.tasks)
-    while waiting:
-        task = waiting.pop()
-        count += 1
-        if task.parallel is not None:
-            waiting += task.parallel.tasks
-        if task.each is not None:
-            count += 1
-            waiting.append(task.each.task)
+    for task in every(job.tasks):
+        count += 1 + (task.each is not None)
         if task.subjob is not None:
             count += 1 + len(task.subjob.webhooks)
-            waiting += task.subjob.tasks
     return count
 
 
@@ -256,7 +249,7 @@ class _Checker:
             for index, other in enumerate(task.pre):
                 if other.always:
                     self._refuse(f"{at}.Pre[{index}].Always", "post", "only what comes after a task is always run; remove it")
-        if task.parallel is not None or task.each is not None or task.subjob is not None:
+        if task.is_composite:
             self._composite(task, at, depth + 1)
 
     def _composite(self, task: Task, at: str, depth: int) -> None:
