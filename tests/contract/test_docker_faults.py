@@ -11,13 +11,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.runtimes import IMAGE, Recorder, a_docker, a_task, an_engine, containers, need_engine, run
+from windlass.messages.jobs import Mount, SidecarTask
 from windlass.worker.auto import usual_host
 from windlass.worker.docker.runtime import Docker
-from windlass.worker.runtime import Failed, Stopped, Succeeded, Vanished
+from windlass.worker.runtime import Failed, Stopped, Succeeded, TimedOut, Vanished
 
 
 class Rule:
@@ -210,6 +212,47 @@ async def test_unanswered_create_leaves_nothing(proxy: Proxy, docker: Docker) ->
     swallowed = proxy.rule(Rule(r"POST /\S*/containers/create\?name=windlass-[0-9a-f]{32}", times=1))
     assert await run(docker, a_task("printf r > $TORK_OUTPUT", IMAGE)) == Succeeded("r")
     assert swallowed.hits == 1
+
+
+SHARED: dict[str, Any] = {
+    "mounts": (Mount(type="volume", target="/data"),),
+    "sidecars": (SidecarTask(name="s", image=IMAGE, run="sleep 60"),),
+}
+
+
+@pytest.mark.parametrize("kind", ["volumes", "networks"])
+async def test_unanswered_making_of_what_is_shared_leaves_nothing(proxy: Proxy, docker: Docker, kind: str) -> None:
+    swallowed = proxy.rule(Rule(rf"POST /\S*/{kind}/create", times=1))
+    assert await run(docker, a_task("printf r > $TORK_OUTPUT", IMAGE, **SHARED)) == Succeeded("r")
+    assert swallowed.hits == 1
+
+
+async def test_what_is_shared_and_cannot_be_made_fails_the_task(proxy: Proxy, docker: Docker) -> None:
+    told = {"message": "could not find an available, non-overlapping IPv4 address pool"}
+    proxy.rule(Rule(r"POST /\S*/networks/create", 500, told))
+    outcome = await run(docker, a_task("true", IMAGE, **SHARED))
+    assert outcome == Failed(f"the container cannot be started: {told['message']}")
+
+
+async def test_engine_that_does_not_come_back_to_make_what_is_shared(proxy: Proxy, tmp_path: Path) -> None:
+    with a_docker(host=proxy.host, temp_dir=str(tmp_path), away_s=0.5) as docker:
+        proxy.cut()
+        outcome = await run(docker, a_task("true", IMAGE, **SHARED))
+        assert isinstance(outcome, Vanished)
+        assert "did not come back" in outcome.error
+        proxy.mend()
+
+
+async def test_stop_while_the_engine_is_away_and_nothing_is_made(proxy: Proxy, docker: Docker) -> None:
+    proxy.cut()
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(docker.run(a_task("true", IMAGE, **SHARED), "w", Recorder(), stop))
+    await asyncio.sleep(0.1)
+    stop.set()
+    assert await running == Stopped()
+    late = a_task("true", IMAGE, timeout="300ms", **SHARED)
+    assert await run(docker, late) == TimedOut("context deadline exceeded")
+    proxy.mend()
 
 
 async def test_unanswered_start_is_no_second_run(proxy: Proxy, docker: Docker) -> None:

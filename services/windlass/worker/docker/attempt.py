@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from windlass.errors import WindlassError
 from windlass.log import get
 from windlass.messages.commands import RunTask
 from windlass.worker.docker import exchange
 from windlass.worker.docker.containers import Manner, endpoint, task_container
-from windlass.worker.docker.engine import SLOW_S, Attachment, Engine, Facts, Gone, Json, Refused
+from windlass.worker.docker.engine import LOOK_S, SLOW_S, Attachment, Engine, Facts, Gone, Json, Refused, Value, patiently
 from windlass.worker.docker.frames import Frames
 from windlass.worker.docker.images import Images, NoImage, full_name
 from windlass.worker.docker.rooms import Room
@@ -30,15 +30,12 @@ from windlass.worker.words import Tail, Words
 READ_BYTES = 64 * 1024
 PIECES_MAX = 16
 """Pieces of output on their way to the loop; a thread that is faster waits, and so does its task."""
-LOOK_S = 0.25
-"""How often we look whether it is back."""
 SANDBOX_TRIES_MAX = 2
 RECHECK_S = 2.0
 """After the end of the stream the container should have ended. If not, we look at it after this time; doubles."""
 RECHECK_MAX_S = 60.0
 _GAP = "windlass: the connection to the engine was lost; some output may be missing here\n"
 
-Value = TypeVar("Value")
 log = get()
 
 
@@ -342,14 +339,10 @@ class Attempt:
         Raises:
             Lost: it did not for `away_s`.
         """
-        deadline = time.monotonic() + self._tools.away_s
-        while True:
-            try:
-                return act()
-            except Gone as error:
-                if time.monotonic() > deadline or (self._halt.done() and not self.is_started):
-                    raise Lost(f"the engine did not come back within {self._tools.away_s:.0f} s: {error}") from error
-                time.sleep(LOOK_S)
+        try:
+            return patiently(act, self._tools.away_s, lambda: self._halt.done() and not self.is_started)
+        except Gone as error:
+            raise Lost(str(error)) from error
 
     def _conclude(self, code: int) -> Outcome:
         for words in self._words.values():

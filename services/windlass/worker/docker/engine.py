@@ -4,8 +4,9 @@ import contextlib
 import io
 import json
 import socket
-from collections.abc import Iterator, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 import requests
@@ -25,6 +26,10 @@ SLOW_S = 120.0
 QUICK_S = 10.0
 """For what is answered from memory: ping, inspect, list."""
 
+LOOK_S = 0.25
+"""How often we look whether it is back."""
+
+Value = TypeVar("Value")
 Json = dict[str, Any]
 
 
@@ -178,6 +183,22 @@ class Engine:
         """Drop the connections."""
         if self._client is not None:
             self._client.close()
+
+
+def patiently(act: Callable[[], Value], away_s: float, is_over: Callable[[], bool]) -> Value:
+    """Do something again until the engine answers.
+
+    Raises:
+        Gone: it did not for `away_s`, or until it `is_over`.
+    """
+    deadline = time.monotonic() + away_s
+    while True:
+        try:
+            return act()
+        except Gone as error:
+            if time.monotonic() > deadline or is_over():
+                raise Gone(f"the engine did not come back within {away_s:.0f} s: {error}") from error
+            time.sleep(LOOK_S)
 
 
 class Attachment:

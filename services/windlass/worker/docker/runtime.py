@@ -24,7 +24,7 @@ from windlass.worker.docker.binds import Binds
 from windlass.worker.docker.containers import HARDENINGS, Amounts, Labels, Manner
 from windlass.worker.docker.engine import QUICK_S, SLOW_S, Engine, Facts, Gone, Refused
 from windlass.worker.docker.images import Images
-from windlass.worker.docker.rooms import Room, needs_room
+from windlass.worker.docker.rooms import Room
 from windlass.worker.docker.sandboxes import Sandbox, Sandboxes
 from windlass.worker.docker.sidecars import answers, run_beside
 from windlass.worker.names import NameLock
@@ -183,30 +183,31 @@ class Docker:
             return Failed(why)
         if stop.is_set():
             return Stopped()
-
         room = Room(task)
         room.enter()
         try:
-            if needs_room(task.definition):
-                room.enter()
-                await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._calls, self._furnish, room))
             return await run_in_turn(task.definition, functools.partial(self._take_turn, task, room, sink), stop)
-        except (Invalid, Refused) as error:
-            return Failed(f"the container cannot be started: {error}")
-        except Gone as error:
-            return Vanished(str(error))
         finally:
             self.clean("", "", None, room)
 
-    def _furnish(self, room: Room) -> None:
+    def _furnish(self, room: Room, stop: asyncio.Event) -> None:
         try:
-            room.furnish(self.engine, self.labels, self._binds)
+            room.furnish(self.engine, self.labels, self._binds, self.away_s, stop.is_set)
         finally:
             self.clean("", "", None, room)
 
     async def _take_turn(
         self, task: RunTask, room: Room, sink: Sink, program: Program, role: str, stop: asyncio.Event
     ) -> Outcome:
+        if not room.is_furnished:
+            room.enter()
+            try:
+                await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._calls, self._furnish, room, stop))
+            except (Invalid, Refused) as error:
+                return Failed(f"the container cannot be started: {error}")
+            except Gone as error:
+                return Stopped() if stop.is_set() else Vanished(str(error))
+
         def attempt(program: Program, role: str, sink: Sink) -> Attempt:
             folder = os.path.join(self._folder, str(next(self._numbers))) if self._folder else ""
             return Attempt(self, task, program, role, room, folder, Delivery(sink, asyncio.get_running_loop()))
