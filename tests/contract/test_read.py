@@ -116,6 +116,28 @@ async def test_a_composite_is_read_with_what_is_counted(reader: Reader, tables: 
     assert {row.id: row.parent for row in await reader.jobs(10, 0)} == {job: None, child: below}
 
 
+async def test_what_waits_for_its_time_says_when_that_is_and_nothing_else_does(reader: Reader, tables: Tables) -> None:
+    assert await reader.next_timer() is None
+    job, other = tables.job(state="PENDING"), tables.job(1, state="RUNNING")
+    retry, running = tables.task(other, 1, None), tables.task(other, 2, 1)
+    tables.connection.execute("UPDATE tasks SET state = 'PENDING' WHERE id = %s", (retry,))
+    for number, (row, kind) in enumerate([(job, "start"), (retry, "retry"), (running, "deadline")], 1):
+        due_at = AT + timedelta(minutes=number)
+        tables.connection.execute(
+            "INSERT INTO timers (id, job, kind, number, due_at, fire_at) VALUES (%s, %s, %s, 1, %s, %s)",
+            (row, other, kind, due_at, due_at),
+        )
+    first, second = await reader.job(job), await reader.job(other)
+    assert first is not None
+    assert second is not None
+    assert (first.job.due_at, second.job.due_at) == (AT + timedelta(minutes=1), None)
+    assert {task.id: task.due_at for task in second.tasks} == {retry: AT + timedelta(minutes=2), running: None}
+    alone = await reader.task(retry)
+    assert alone is not None
+    assert alone.due_at == AT + timedelta(minutes=2)
+    assert await reader.next_timer() == AT + timedelta(minutes=1)
+
+
 async def test_what_is_not_there_is_none(reader: Reader) -> None:
     assert await reader.job("0" * 32) is None
     assert await reader.task("0" * 32) is None

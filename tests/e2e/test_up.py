@@ -9,13 +9,16 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.support.stack import Up, up, wait_for, windlass
 from windlass import metrics
+from windlass.clock import system as clock
 from windlass.local.process import command_of
 
 together = pytest.mark.xdist_group("one up")
@@ -42,7 +45,7 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     said = windlass("status", "--json", "--data", str(shared.path))
     state = json.loads(said.stdout)
     assert said.returncode == 0
-    assert list(state) == ["url", "data", "pid", "nats", "postgres", "services", "shards"]
+    assert list(state) == ["url", "data", "pid", "nats", "postgres", "services", "shards", "next_timer_at"]
     assert (state["url"], state["data"], state["pid"]) == (shared.url, str(shared.path), shared.pid)
     assert set(state["nats"]) == set(state["postgres"]) == {"pid", "port"}
     instances = {service["instance"]: service for service in state["services"]}
@@ -61,6 +64,23 @@ def test_status_tells_people_and_programs(shared: Up) -> None:
     lines = windlass("status", "--data", str(shared.path)).stdout.splitlines()
     spoken = {line.split()[0]: line.split()[5:] for line in lines if "coordinator-" in line}
     assert sorted(spoken.values()) == [[str(shard) for shard in range(first, 16, 2)] for first in (0, 1)]
+
+
+@together
+def test_what_waits_for_its_time_is_seen(shared: Up) -> None:
+    def ask(path: str, method: str = "GET", body: bytes | None = None) -> Any:
+        request = urllib.request.Request(shared.url + path, body, {"Content-Type": "application/json"}, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    job = ask("/jobs", "POST", b'{"name":"later","delay":"2h","tasks":[{"name":"t","run":"true"}]}')["id"]
+    wait_for("it says when it goes on", lambda: "dueAt" in ask(f"/jobs/{job}"))
+    waits_s = (datetime.fromisoformat(ask(f"/jobs/{job}")["dueAt"]) - clock.now()).total_seconds()
+    assert 7000 < waits_s <= 7200
+    assert shared.state["next_timer_at"] is not None
+    assert "goes on at" in windlass("status", "--data", str(shared.path)).stdout
+    ask(f"/jobs/{job}/cancel", "PUT")
+    wait_for("nothing waits", lambda: shared.state["next_timer_at"] is None)
 
 
 @together

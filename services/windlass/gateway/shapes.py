@@ -55,7 +55,7 @@ class SubJobView(SubJob, frozen=True, kw_only=True, rename="camel", omit_default
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A task row: one try of one step."""
+    """A task row: one try of one step. One that waits for its time says when that is, as `due_at`."""
 
     id: str
     job_id: str = ""
@@ -69,6 +69,7 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
     started_at: datetime | None = None
     completed_at: datetime | None = None
     failed_at: datetime | None = None
+    due_at: datetime | None = None
     cmd: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     run: str = ""
@@ -114,7 +115,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A whole job: `tasks` as submitted, `execution` as it went."""
+    """A whole job: `tasks` as submitted, `execution` as it went. One that waits for its start says when that is, as `due_at`."""
 
     id: str
     parent_id: str = ""
@@ -127,6 +128,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     started_at: datetime | None = None
     completed_at: datetime | None = None
     failed_at: datetime | None = None
+    due_at: datetime | None = None
     tasks: tuple[Task, ...]
     execution: list[TaskView]
     position: int
@@ -256,6 +258,7 @@ def job_view(whole: WholeJob) -> JobView:
         started_at=row.started_at,
         completed_at=row.completed_at,
         failed_at=row.failed_at,
+        due_at=row.due_at,
         tasks=job.tasks,
         execution=[task_view(task) for task in whole.tasks],
         position=row.position,
@@ -303,6 +306,7 @@ def task_view(row: TaskRow) -> TaskView:
         started_at=row.started_at,
         completed_at=row.completed_at,
         failed_at=row.failed_at,
+        due_at=row.due_at,
         redelivered=row.redelivered,
         error=row.error,
         node_id=row.worker,

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
@@ -43,6 +44,8 @@ class Status(msgspec.Struct, kw_only=True):
     services: list[ServiceStatus]
     shards: list[ShardRow]
     """In their order; empty while the database does not answer."""
+    next_timer_at: datetime | None
+    """When something that waits for its time goes on next; None if nothing waits, or while the database does not answer."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +83,7 @@ async def _ask(state: State, dsn: str) -> tuple[Status, bool]:
         )
         for service, answer in zip(state.services, answers, strict=True)
     ]
+    shards, next_timer_at = await _stored(dsn)
     found = Status(
         url=state.url,
         data=state.data,
@@ -87,17 +91,19 @@ async def _ask(state: State, dsn: str) -> tuple[Status, bool]:
         nats=state.nats,
         postgres=state.postgres,
         services=services,
-        shards=await _shards(dsn),
+        shards=shards,
+        next_timer_at=next_timer_at,
     )
     return found, all(servers)
 
 
-async def _shards(dsn: str) -> list[ShardRow]:
+async def _stored(dsn: str) -> tuple[list[ShardRow], datetime | None]:
+    """What the database knows: who owns what, and when the next timer is due."""
     try:
         async with read.connect(dsn) as reader:
-            return await reader.owners()
+            return await reader.owners(), await reader.next_timer()
     except (Misconfigured, Unavailable):
-        return []
+        return [], None
 
 
 async def _is_well(server: Server) -> bool:
@@ -134,6 +140,8 @@ def _table(found: Status, state: State, well: bool) -> str:
         lines.append(row(service.instance, service.pid or "-", condition, service.restarts, progress, shards))
     for owner, numbers in owned.items():
         lines.append(row(owner or "(nobody)", "", "" if owner is None else "joined", "", "", spans(numbers)))
+    if found.next_timer_at is not None:
+        lines += ["", f"  the next of what waits for its time goes on at {found.next_timer_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"]
     return "\n".join(lines)
 
 

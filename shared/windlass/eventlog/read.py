@@ -43,6 +43,8 @@ class JobRow(msgspec.Struct, frozen=True):
     error: str
     parent: str | None
     """The task that waits for its end."""
+    due_at: datetime | None = None
+    """Of one that waits for its time, read by itself: when that comes, by the schedulers' clock."""
 
 
 class CompositeRow(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class TaskRow(msgspec.Struct, frozen=True):
     result: str
     error: str
     parent: str | None
+    due_at: datetime | None
+    """Of one that waits for its time: when that comes, by the schedulers' clock."""
     composite: CompositeRow | None
 
 
@@ -134,7 +138,7 @@ class WholeJob(msgspec.Struct, frozen=True):
 _TASK, _VARIABLE = 1, 2
 _COUNTED = 4
 """Columns of `composites` at the end of a row."""
-_NAMED = slice(-7, -5)
+_NAMED = slice(-8, -6)
 """Where a variable has its name and value."""
 
 
@@ -161,6 +165,7 @@ def _job_of(row: TaskRow) -> JobRow:
         row.result,
         row.error,
         row.parent,
+        row.due_at,
     )
 
 
@@ -240,6 +245,11 @@ class Reader:
     async def owners(self) -> list[ShardRow]:
         """Who owns which shard, in the order of the shards."""
         return [ShardRow(*row) for row in await self._all("read_shards", {"class": LOCK_CLASS})]
+
+    async def next_timer(self) -> datetime | None:
+        """When a scheduler says the next timer, if there is one."""
+        ((at,),) = await self._all("read_next_timer")
+        return at  # type: ignore[no-any-return]  # as selected
 
     async def installation(self) -> tuple[int, int]:
         """The format of the database and the number of shards."""

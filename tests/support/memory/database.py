@@ -471,7 +471,17 @@ class MemoryReader(read.Reader):
         never = datetime.max.replace(tzinfo=row.created_at.tzinfo)
         tasks.sort(key=lambda task: (task.position, task.started_at or never, task.id))
         return read.WholeJob(
-            _as(read.JobRow, row), [_as(read.TaskRow, task) for task in tasks], dict(self._database.variables.get(row.id, {}))
+            self._as(read.JobRow, row),
+            [self._as(read.TaskRow, task) for task in tasks],
+            dict(self._database.variables.get(row.id, {})),
+        )
+
+    def _as(self, kind: Any, row: Any) -> Any:
+        """A row as readers see it: the definition as JSON, and the moment that it waits for."""
+        fields = {name: getattr(row, name) for name in kind.__struct_fields__ if name not in ("definition", "due_at")}
+        timer = self._database.following.timers.get(row.id) if row.state == "PENDING" else None
+        return kind(
+            **fields, definition=msgspec.Raw(msgspec.json.encode(row.definition)), due_at=None if timer is None else timer.due_at
         )
 
     async def ended(self, jobs: Sequence[str]) -> list[str]:
@@ -479,9 +489,3 @@ class MemoryReader(read.Reader):
         await self._travel()
         rows = self._database.jobs
         return [job for job in jobs if JobId(job) in rows and rows[JobId(job)].state in ENDED]
-
-
-def _as(kind: Any, row: Any) -> Any:
-    """A row as readers see it: the definition as JSON."""
-    fields = {name: getattr(row, name) for name in kind.__struct_fields__ if name != "definition"}
-    return kind(**fields, definition=msgspec.Raw(msgspec.json.encode(row.definition)))

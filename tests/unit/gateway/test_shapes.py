@@ -75,6 +75,7 @@ def task_row(definition: Task, **fields: object) -> TaskRow:
         "result": "",
         "error": "",
         "parent": None,
+        "due_at": None,
         "composite": None,
     }
     return TaskRow(**{**usual, **fields})  # type: ignore[arg-type]  # columns by name
@@ -100,6 +101,13 @@ def test_a_whole_job_has_its_definition_and_its_execution() -> None:
     assert found["context"] == {"job": {"id": "a" * 32, "name": "j"}, "inputs": {"a": "b"}, "tasks": {"x": "v"}}
     assert (found["result"], found["output"], found["progress"]) == ("r", "x", 100)
     assert found["execution"] == [shown(task_view(task_row(Task(name="t"), result="v")))]
+
+
+def test_what_waits_for_its_time_tells_when_that_is() -> None:
+    definition = Job(name="j", tasks=(Task(name="t"),))
+    found = shown(job_view(WholeJob(job_row(definition, due_at=AT), [task_row(Task(name="t"), due_at=AT)], {})))
+    tried = found["execution"][0]
+    assert found["dueAt"] == tried["dueAt"] == "2026-03-01T12:00:00.000005Z"
 
 
 def test_a_job_without_rows_still_has_its_lists_and_its_context() -> None:

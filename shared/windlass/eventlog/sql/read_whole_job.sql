@@ -1,19 +1,22 @@
 -- A job, its task rows and its variables: one statement, so all of one moment, and one round trip. Rows: kind (0: the job, with
 -- its creator as queue and its number of tasks as attempt; 1: a task; 2: a variable, with name and value as result and error), then
--- a task's columns and those of its composite. Indexes: the primary keys, tasks_of_job.
+-- a task's columns (the last a moment, if it waits for one) and those of its composite. Indexes: the primary keys, tasks_of_job.
 SELECT 0, id, NULL::uuid, position, state, definition, created_by, NULL, task_count, 0, 0, progress,
        created_at, NULL::timestamptz, started_at, completed_at, failed_at, result, error, parent,
+       CASE WHEN state = 'PENDING' THEN (SELECT due_at FROM timers WHERE timers.id = jobs.id) END,
        NULL::integer, NULL::integer, NULL::integer, NULL::uuid
   FROM jobs
  WHERE id = %(job)s::uuid
  UNION ALL
 SELECT 1, t.id, t.job, t.position, t.state, t.definition, t.queue, t.worker, t.attempt, t.retries, t.redelivered, t.progress,
        t.created_at, t.scheduled_at, t.started_at, t.completed_at, t.failed_at, t.result, t.error, t.parent,
+       CASE WHEN t.state = 'PENDING' THEN (SELECT due_at FROM timers WHERE id = t.id) END,
        c.size, c.opened, c.completions, c.subjob
   FROM tasks AS t
   LEFT JOIN composites AS c ON c.task = t.id
  WHERE t.job = %(job)s::uuid
  UNION ALL
-SELECT 2, NULL, NULL, 0, NULL, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, name, value, NULL, NULL, NULL, NULL, NULL
+SELECT 2, NULL, NULL, 0, NULL, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, name, value, NULL, NULL, NULL, NULL, NULL,
+       NULL
   FROM job_vars
  WHERE job = %(job)s::uuid
