@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from windlass.documents.reading import BODY_MAX, Form, TooLarge, read_job
-from windlass.documents.tree import LINE_MAX, Node, Problem, Refused, locate
+from windlass.documents.tree import LINE_MAX, LINES_MAX, Node, Problem, Refused, locate
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
 from windlass.messages.jobs import Job
@@ -35,7 +35,9 @@ def job_of(name: str, body: bytes) -> Job:
         raise BadFile(f"{name}: a job has at most {BODY_MAX:,} bytes; split it") from error
     except Refused as error:
         root, source = _positions(body), body.decode(errors="replace").splitlines()
-        raise BadFile(*(line for problem in error.problems for line in _shown(name, problem, root, source))) from error
+        shown = [line for problem in error.problems[:LINES_MAX] for line in _shown(name, problem, root, source)]
+        more = len(error.problems) - LINES_MAX
+        raise BadFile(*shown, *([f"{name}: … and {more} more"] if more > 0 else [])) from error
     except Invalid as error:
         problem = str(error)
         raise BadFile(f"{name}: {'it is empty; a job has a name and tasks' if problem == 'EOF' else problem}") from error

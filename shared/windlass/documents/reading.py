@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 
 import msgspec
 
-from windlass.documents.tree import INTEGER_MAX, Node, Problem, from_json, refused
+from windlass.documents.tree import INTEGER_MAX, LINES_MAX, Node, Problem, from_json, refused
 from windlass.documents.validation import check_job, check_wait
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
@@ -210,7 +210,8 @@ class _Filler:
         if kind is Task and key in _MODULE:
             self._refused.append(Problem(f"module tasks are not built yet ({place})", place))
             return
-        near = difflib.get_close_matches(key, known, 1)
+        # Looking for a neighbour takes long, and nobody reads beyond that many lines.
+        near = difflib.get_close_matches(key, known, 1) if len(self.wrong) < LINES_MAX else []
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
         hint = HINTS.get((kind, key), hint)
         if self.form == "json":

@@ -1,7 +1,7 @@
 """What must hold of a job beyond its shape; every failure is one line in the words Tork's clients know, and how to mend it."""
 
 import re
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cache, lru_cache
 
 import msgspec
@@ -310,9 +310,7 @@ class _Checker:
         for name in task.env:
             self._try(f"{at}.Env", "env", grammar.check_env_name, name)
         for name in task.files:
-            self._try(f"{at}.Files", "file", grammar.check_file, name)
-            if directory := next((other for other in task.files if name.startswith(f"{other}/")), ""):
-                self._refuse(f"{at}.Files", "file", f"{directory!r} cannot be a file and the directory of {name!r}")
+            self._try(f"{at}.Files", "file", lambda name: _check_file(name, task.files), name)
 
     def _other(self, task: AuxTask | SidecarTask, at: str) -> None:
         self._program(task, at)
@@ -445,6 +443,15 @@ _EXIT_CODE = re.compile(r"[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5]")
 def _beside(task: Task) -> tuple[tuple[str, tuple[AuxTask | SidecarTask, ...]], ...]:
     """What runs beside a task, by field."""
     return ("Pre", task.pre), ("Post", task.post), ("Sidecars", task.sidecars)
+
+
+def _check_file(name: str, others: Mapping[str, str]) -> None:
+    """Whether a file may have this name, beside the others."""
+    grammar.check_file(name)
+    parts = name.split("/")
+    for end in range(1, len(parts)):
+        if (directory := "/".join(parts[:end])) in others:
+            raise Invalid(f"{directory!r} cannot be a file and the directory of {name!r}")
 
 
 def _wrong_with(text: str, limits: Limits) -> str:

@@ -405,6 +405,15 @@ def test_a_wait_needs_a_duration(timeout: str) -> None:
         check_wait(Wait(timeout=timeout))
 
 
+def test_many_files_are_compared_in_a_moment() -> None:
+    """Each with each would take minutes."""
+    files = dict.fromkeys((f"d/f{number}" for number in range(30_000)), "")
+    started = time.process_time()
+    check_job(of(files=files))
+    assert lines(of(files=files | {"d": ""}))[0].startswith(failed("Job.Tasks[0].Files", "file"))
+    assert time.process_time() - started < 3
+
+
 def test_dear_patterns_of_a_whole_job_cost_no_more_than_a_moment() -> None:
     """Each would take some fifty milliseconds to compile."""
     dear = [" or ".join(rf"'a' matches '[\\pL]{{90}}{at}-{n}'" for n in range(10)) for at in range(30)]

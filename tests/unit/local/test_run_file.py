@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.stack import windlass
 from windlass.documents.reading import BODY_MAX
+from windlass.documents.tree import LINES_MAX
 from windlass.local.jobfile import BadFile, job_of
 
 JOB = b"name: j\ninputs: {a: '1', b: '2'}\ntasks: [{name: t, run: 'true'}]\n"
@@ -44,10 +45,17 @@ def test_each_complaint_names_the_file_and_its_place_and_none_is_a_mere_heading(
     assert lines[1:3] == ["    3 |   - {name: t, a: 1, b: 2}", "      |               ^"]
 
 
-def test_a_complaint_does_not_grow_with_the_file() -> None:
+@pytest.mark.parametrize("body", [b"x" * 400_000 + b": 1\n", b"".join(b"key%d: 1\n" % number for number in range(30_000))])
+def test_complaints_do_not_grow_with_the_file(body: bytes) -> None:
     with pytest.raises(BadFile) as refused:
-        job_of("j.yaml", b"name: j\n" + b"x" * 400_000 + b": 1\ntasks: []\n")
-    assert len(str(refused.value)) < 10_000
+        job_of("j.yaml", b"name: j\ntasks: []\n" + body)
+    assert len(str(refused.value)) < 100_000
+
+
+def test_what_is_not_shown_is_counted() -> None:
+    with pytest.raises(BadFile) as refused:
+        job_of("j.yaml", b"name: j\n" + b"".join(b"key%d: 1\n" % number for number in range(LINES_MAX + 7)))
+    assert str(refused.value).endswith("j.yaml: … and 7 more")
 
 
 def test_the_command_answers_2_without_starting_anything(tmp_path: Path) -> None:
