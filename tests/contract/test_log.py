@@ -491,6 +491,26 @@ async def test_a_session_that_is_silent_loses_its_shards_and_notices(installatio
     assert await frozen.run(log.take, 0, "frozen") is None
 
 
+async def test_installations_in_one_database_own_their_shards_apart(installation: Installation, shared: str) -> None:
+    second = Installation(shared)
+    one, other = installation.connect("one"), second.connect("other")
+    assert await one.run(log.take, 0, "one") == (0, "")
+    assert await other.run(log.take, 0, "other") == (0, "")
+    await second.close()
+
+
+async def test_coordinators_of_two_releases_exclude_each_other(database: str) -> None:
+    """The releases before had this number in their code."""
+    migrate(database)
+    store = Connection(database, "new", 30)
+    with psycopg.connect(database, autocommit=True) as old:
+        assert old.execute("SELECT pg_try_advisory_lock(2003398244, 0)").fetchone() == (True,)
+        assert await store.run(log.take, 0, "new") is None
+        assert await store.run(log.take, 1, "new") == (0, "")
+        assert old.execute("SELECT pg_try_advisory_lock(2003398244, 1)").fetchone() == (False,)
+    await store.close()
+
+
 async def test_a_former_owner_cannot_commit_after_its_successor_has(installation: Installation) -> None:
     former, successor = installation.connect("former"), installation.connect("successor")
     late = Writer().batch(*queued(ONE))

@@ -10,7 +10,6 @@ import pytest
 
 from tests.faults.test_survival import LATER_S, ask, executions, proof, states, submit, until_ended
 from tests.support.stack import Up, up, wait_for
-from windlass.eventlog.log import LOCK_CLASS
 
 PROMISE_S = 5.0
 """How long the shards of a coordinator that is killed or frozen may be without an owner."""
@@ -51,9 +50,9 @@ def _owners(stack: Up) -> set[str]:
 
 def _locked(dsn: str) -> set[int]:
     """The processes of the database that own shards, if all sixteen have an owner."""
-    with psycopg.connect(dsn) as connection:
+    with psycopg.connect(dsn, options="-c search_path=windlass") as connection:
         rows = connection.execute(
-            "SELECT objid, pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s", (LOCK_CLASS,)
+            "SELECT objid, pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = shard_locks()::oid"
         ).fetchall()
     return {pid for _, pid in rows} if len({shard for shard, _ in rows}) == 16 else set()
 

@@ -16,7 +16,7 @@ from psycopg.rows import dict_row, tuple_row
 
 from windlass.errors import Misconfigured
 from windlass.eventlog.connection import HexLoader
-from windlass.eventlog.log import LOCK_CLASS, shard_count
+from windlass.eventlog.log import lock, shard_count
 from windlass.eventlog.migrate import SCHEMA, check_format
 from windlass.eventlog.statements import statement
 
@@ -73,11 +73,7 @@ def snapshot(dsn: str, *, alone: bool, schema: str = SCHEMA) -> Iterator[psycopg
 
 
 def _own_all(connection: psycopg.Connection) -> None:
-    taken = []
-    for shard in range(shard_count(connection)):
-        row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (LOCK_CLASS, shard)).fetchone()
-        if row is None or not row[0]:
-            taken.append(shard)
+    taken = [shard for shard in range(shard_count(connection)) if not lock(connection, shard)]
     if taken:
         raise Misconfigured(
             f"coordinators run and own shards ({len(taken)} of them): stop them first, or only compare, with --verify"

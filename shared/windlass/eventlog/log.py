@@ -22,8 +22,6 @@ from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId, shard_of
 from windlass.messages.jobs import Job, Task
 
-LOCK_CLASS = 0x77696E64
-"""First half of the session locks' keys ("wind"); the second is the shard."""
 HEAD_MOVED = "WL001"
 
 _encode = msgspec.json.Encoder().encode
@@ -104,10 +102,15 @@ class Loaded:
     keys: dict[tuple[str, str], tuple[JobId, str]]
 
 
+def lock(connection: psycopg.Connection, shard: int) -> bool:
+    """Try to own a shard for as long as this session lasts; whether it does."""
+    row = connection.execute("SELECT pg_try_advisory_lock(shard_locks(), %s::integer)", (shard,)).fetchone()
+    return row is not None and bool(row[0])
+
+
 def take(connection: psycopg.Connection, shard: int, owner: str) -> tuple[int, str] | None:
     """Try to become the owner of a shard; its head and the incarnation last driven, or None while another session holds it."""
-    row = connection.execute("SELECT pg_try_advisory_lock(%s::integer, %s::integer)", (LOCK_CLASS, shard)).fetchone()
-    if row is None or not row[0]:
+    if not lock(connection, shard):
         return None
     found = connection.execute(statement("take_shard"), {"owner": owner, "shard": shard}).fetchone()
     if found is None:
@@ -117,7 +120,7 @@ def take(connection: psycopg.Connection, shard: int, owner: str) -> tuple[int, s
 
 def release(connection: psycopg.Connection, shard: int) -> None:
     """Give a shard back."""
-    connection.execute("SELECT pg_advisory_unlock(%s::integer, %s::integer)", (LOCK_CLASS, shard))
+    connection.execute("SELECT pg_advisory_unlock(shard_locks(), %s::integer)", (shard,))
 
 
 @Pipelined

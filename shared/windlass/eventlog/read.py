@@ -14,7 +14,6 @@ import psycopg
 
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog.connection import Connection, refusal
-from windlass.eventlog.log import LOCK_CLASS
 from windlass.eventlog.migrate import SCHEMA
 from windlass.eventlog.pipeline import Exchange, Pipelined, Rows
 
@@ -244,7 +243,7 @@ class Reader:
 
     async def owners(self) -> list[ShardRow]:
         """Who owns which shard, in the order of the shards."""
-        return [ShardRow(*row) for row in await self._all("read_shards", {"class": LOCK_CLASS})]
+        return [ShardRow(*row) for row in await self._all("read_shards")]
 
     async def next_timer(self) -> datetime | None:
         """When a scheduler says the next timer, if there is one."""

@@ -353,10 +353,20 @@ BEGIN
 END
 $function$;
 
+CREATE OR REPLACE FUNCTION shard_locks()
+ RETURNS integer
+ LANGUAGE sql
+ STABLE
+AS $function$
+    SELECT CASE current_schema() WHEN 'windlass' THEN 2003398244 ELSE hashtext(current_schema() || '.shards') & 2147483647 END
+$function$;
+
 REVOKE ALL ON FUNCTION ensure_partitions(date,integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION move_heads(smallint[],bigint[],bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION shard_locks() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_partitions(date,integer) TO windlass_coordinator;
 GRANT EXECUTE ON FUNCTION move_heads(smallint[],bigint[],bigint[]) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION shard_locks() TO PUBLIC;
 GRANT USAGE ON SCHEMA windlass TO windlass_coordinator;
 GRANT USAGE ON SCHEMA windlass TO windlass_gateway;
 GRANT USAGE ON SCHEMA windlass TO windlass_scheduler;
