@@ -88,6 +88,17 @@ async def test_a_volume_is_shared_by_what_runs_before_and_after(tmp_path: Path, 
         assert text == "first\nsecond\n"
 
 
+@pytest.mark.parametrize("hardening", ["standard", "strict"])
+async def test_files_in_a_workdir_that_is_in_a_volume(tmp_path: Path, hardening: str) -> None:
+    look = aux("look", "cd /data; find . -type f")
+    with a_docker(temp_dir=str(tmp_path), hardening=hardening) as docker:
+        text = await said(docker, "pwd; cat d/f", workdir="/data/", files={"d/f": "F\n"}, mounts=(VOLUME,), post=(look,))
+        assert text == "/data\nF\n./d/f\n"
+        if hardening == "standard":
+            text = await said(docker, "pwd; cat d/f", workdir="/data/sub/x", files={"d/f": "F\n"}, mounts=(VOLUME,), post=(look,))
+            assert text == "/data/sub/x\nF\n./sub/x/d/f\n"
+
+
 async def test_each_attempt_has_a_volume_of_its_own(docker: Docker) -> None:
     for _ in range(2):
         assert await said(docker, "ls /data | wc -l; touch /data/x", mounts=(VOLUME,)) == "0\n"

@@ -89,9 +89,11 @@ async def test_files_in_a_workdir(tmp_path: Path, how: str) -> None:
         assert await said(docker, "cat f; ls /srv", "windlass/test-config", workdir="/srv", files={"f": "F\n"}) == "F\nf\n"
 
 
-async def test_files_of_a_user_that_is_not_root(docker: Docker) -> None:
-    script = "cat d/a; echo x > d/b && echo y > c && id -u"
-    assert await said(docker, script, "windlass/test-nonroot", files={"d/a": "A\n"}) == "A\n1000\n"
+@pytest.mark.parametrize("how", ["bind", "archive"])
+async def test_files_of_a_user_that_is_not_root(tmp_path: Path, how: str) -> None:
+    with a_docker(temp_dir=str(tmp_path), exchange=how) as docker:
+        script = "cat d/e/a; echo x > d/e/b && echo y > c && id -u"
+        assert await said(docker, script, "windlass/test-nonroot", files={"d/e/a": "A\n"}) == "A\n1000\n"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,7 @@ async def test_files_of_a_user_that_is_not_root(docker: Docker) -> None:
     [
         ({"workdir": "/tork", "files": {"stdout": ""}}, "files: stdout in /tork"),
         ({"workdir": "/tork/../", "files": {"tork/entrypoint": ""}}, "files: tork/entrypoint"),
+        ({"workdir": "//tork", "files": {"progress": ""}}, "files: progress in /tork"),
         ({"workdir": "app"}, "workdir 'app'"),
         ({"limits": Limits(cpus="lots")}, "limits: 'lots'"),
         ({"pre": (AuxTask(name="p", run="true"),)}, "pre task p: the docker runtime needs an image"),

@@ -93,5 +93,5 @@ def _check_program(program: Program) -> None:
     except Invalid as error:
         raise Invalid(f"files: {error}") from error
     for name in program.files:
-        if posixpath.normpath(f"{folder}/{name}") in _RESERVED:
+        if posixpath.join(folder, name) in _RESERVED:
             raise Invalid(f"files: {name} in {folder} is a file of the platform; choose another name or workdir")

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import posixpath
 import stat
 import tarfile
 
@@ -40,7 +41,9 @@ _GO_KINDS = (
 
 def workdir(program: Program) -> str:
     """The directory that a program begins in; empty for the image's own."""
-    return (program.workdir if isinstance(program, Task) else "") or (WORKDIR if program.files else "")
+    if isinstance(program, Task) and program.workdir:
+        return posixpath.normpath(program.workdir).replace("//", "/")  # it leaves two at the beginning
+    return WORKDIR if program.files else ""
 
 
 def _contents(program: Program) -> list[tuple[str, int, bytes]]:
@@ -59,19 +62,25 @@ def lay_out(folder: str, program: Program, network: dict[str, bytes], is_remappe
     os.makedirs(inner, 0o700)
     os.chmod(inner, 0o777 if is_remapped else 0o755)
     for name, mode, content in _contents(program):
-        _make_folders(inner, os.path.dirname(name))
+        _make_folders(inner, name)
         _place(os.path.join(inner, name), mode, content)
     for name, content in network.items():
         _place(os.path.join(folder, name), 0o644, content)
 
 
 def _make_folders(folder: str, name: str) -> None:
-    """Directories where the container's user, whoever that is, may write."""
-    for part in filter(None, name.split("/")):
-        folder = os.path.join(folder, part)
+    """What a file needs above it; the container's user, whoever that is, may write there."""
+    for above in _above(name):
+        path = os.path.join(folder, above)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(folder)
-            os.chmod(folder, FOLDER_MODE)
+            os.mkdir(path)
+            os.chmod(path, FOLDER_MODE)
+
+
+def _above(name: str) -> list[str]:
+    """The directories that a file needs, the highest first: of `a/b/c` these are `a` and `a/b`."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def _place(path: str, mode: int, content: bytes) -> None:
@@ -90,26 +99,32 @@ def mounts(folder: str, network: dict[str, bytes]) -> list[Json]:
 def send(engine: Engine, container: str, program: Program, has_home: bool) -> None:
     """Put everything into a created container with one tar; with `has_home` into the volume there, as the rest is read-only."""
     contents = _contents(program)
+    folders = {f"{folder}/" for name, _, _ in contents for folder in _above(name)}
+    contents = [*((folder, FOLDER_MODE, b"") for folder in sorted(folders)), *contents]
     if has_home:
         _send(engine, container, HOME, contents)
     else:
-        _send(
-            engine,
-            container,
-            "/",
-            [("tork/", 0o755, b""), *((f"tork/{name}", mode, content) for name, mode, content in contents)],
-        )
+        within = [(f"tork/{name}", mode, content) for name, mode, content in contents]
+        _send(engine, container, "/", [("tork/", 0o755, b""), *within])
 
 
 def send_files(engine: Engine, container: str, program: Program) -> None:
     """Put a program's files into its `workdir`, which is in the image, a volume or a mount of the created container."""
     where = workdir(program)
-    if program.files and where != WORKDIR:
-        _send(engine, container, where, [(name, FILE_MODE, content.encode()) for name, content in program.files.items()])
+    if not program.files or where == WORKDIR:
+        return
+    files = [(name, FILE_MODE, content.encode()) for name, content in program.files.items()]
+    try:
+        _send(engine, container, where, files)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        # Below a volume nobody has made it yet. (Not in the first place: a read-only image takes nothing at its root.)
+        _send(engine, container, "/", [(f"{where[1:]}/{name}", mode, content) for name, mode, content in files])
 
 
 def _send(engine: Engine, container: str, where: str, contents: list[tuple[str, int, bytes]]) -> None:
-    """Names that end in a slash are directories; others that are missing are made as those of `lay_out` are."""
+    """Names that end in a slash are directories; others that are missing belong to root."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, mode, content in contents:
