@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from windlass import urls
 from windlass.errors import Invalid
-from windlass.messages.jobs import AuxTask, Defaults, Limits, SidecarTask, SubJob, Task
+from windlass.messages.jobs import AuxTask, Defaults, Limits, SidecarTask, SubJob, Task, Webhook
 
 DEFINITION_MAX = 3 * 1024 * 1024
 """Bytes of a task's definition once its templates are evaluated: it must fit a message, and results may be large."""
@@ -112,8 +113,20 @@ def _subjob(job: SubJob, text: Text) -> SubJob:
     changes: dict[str, object] = {"name": text(job.name)}
     _add(changes, "inputs", _table(job.inputs, text))
     _add(changes, "secrets", _table(job.secrets, text))
-    changes["webhooks"] = tuple(
-        msgspec.structs.replace(hook, url=text(hook.url), headers=_table(hook.headers, text) or hook.headers)
-        for hook in job.webhooks
-    )
+    changes["webhooks"] = tuple(_hook(hook, text) for hook in job.webhooks)
     return msgspec.structs.replace(job, **changes)
+
+
+def _hook(hook: Webhook, text: Text) -> Webhook:
+    """A webhook of a sub-job. What became of its templates is checked here, since the door did not know it."""
+    url, headers = text(hook.url), _table(hook.headers, text) or hook.headers
+    if url != hook.url:
+        try:
+            urls.parse(url)
+        except Invalid as error:
+            raise Invalid(f"the address of a webhook, {url[:200]!r}: {error}") from error
+    for name, value in headers.items():
+        # What is written there is a template of the sub-job, evaluated at each call; a value must not pass for one.
+        if value != hook.headers[name] and "{{" in value:
+            raise Invalid(f"the header {name} of a webhook would hold '{{{{', which begins a template; hand on another text")
+    return msgspec.structs.replace(hook, url=url, headers=headers)
