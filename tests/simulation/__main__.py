@@ -24,7 +24,7 @@ def main() -> int:
         with mutated(args.mutant):
             world = World(args.seed)
             violation = world.run()
-        print("\n".join(world.lines()))
+        print(*world.plan.lines(), *world.lines(), sep="\n")
         print(f"seed {args.seed}: {violation or 'all promises hold'}")
         return int(violation is not None)
     happened: Counter[str] = Counter()
@@ -33,7 +33,7 @@ def main() -> int:
         happened.update(verdict.happened)
         if verdict.violation is not None:
             failed += 1
-            print(f"seed {verdict.seed}: {verdict.violation}", *verdict.tail, sep="\n", end="\n\n")
+            print(*verdict.lines(), sep="\n", end="\n\n")
     print(", ".join(f"{name} {happened[name]}" for name in SOMETIMES))
     never = [name for name in SOMETIMES if not happened[name]]
     if never:

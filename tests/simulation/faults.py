@@ -1,8 +1,10 @@
 """Which faults a world suffers: drawn from its seed, each kind in some worlds only, so that rare mixtures come up."""
 
+from collections.abc import Iterator
 from random import Random
 
 import msgspec
+from msgspec.structs import replace
 
 LASTS_S = 8.0
 """How long faults go on; then all is healed."""
@@ -48,6 +50,31 @@ class Plan(msgspec.Struct, frozen=True):
     """What the wall clock of each unit is off by."""
     shuffles: bool
 
+    def simpler(self) -> Iterator["Plan"]:
+        """The plans with one thing less that may go wrong."""
+        for number in range(len(self.faults)):
+            yield replace(self, faults=self.faults[:number] + self.faults[number + 1 :])
+        for name in ("lost", "twice"):
+            rates: dict[str, float] = getattr(self, name)
+            yield from (replace(self, **{name: {**rates, kind: 0.0}}) for kind, rate in rates.items() if rate)
+        for name in ("slow", "commit_lost", "commit_refused"):
+            if getattr(self, name):
+                yield replace(self, **{name: 0.0})
+        if self.skew_s:
+            yield replace(self, skew_s={})
+        if self.shuffles:
+            yield replace(self, shuffles=False)
+
+    def lines(self) -> Iterator[str]:
+        """What goes wrong, for people."""
+        for fault in self.faults:
+            yield f"{fault.at_s:10.4f} {fault.kind} {fault.unit} for {fault.lasts_s:.2f} s"
+        rates = {f"{name} {kind}": rate for name in ("lost", "twice") for kind, rate in getattr(self, name).items()}
+        rates |= {name: getattr(self, name) for name in ("slow", "commit_lost", "commit_refused")}
+        named = [f"{name} {rate:.3f}" for name, rate in rates.items() if rate]
+        named += ["clocks differ"] * bool(self.skew_s) + ["any order"] * self.shuffles
+        yield f"{'':10} {', '.join(named) or 'nothing else'}"
+
     @property
     def is_gentle(self) -> bool:
         """Whether nothing goes wrong but that services are asked to end, which they do in good order."""
@@ -69,7 +96,7 @@ def draw(chance: Random) -> Plan:
         return CALM
     if chance.random() < GENTLE_SHARE:
         stops = [Fault(chance.uniform(0.3, LASTS_S), "stop", chance.choice(UNITS)) for _ in range(chance.randrange(1, 7))]
-        return msgspec.structs.replace(CALM, faults=tuple(sorted(stops, key=lambda fault: fault.at_s)))
+        return replace(CALM, faults=tuple(sorted(stops, key=lambda fault: fault.at_s)))
     is_rough = chance.random() < 0.8
     kinds = [kind for kind in ON_UNITS + ON_SERVERS if chance.random() < 0.4]
     faults = []

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.house.files import ROOT
-from tests.simulation.campaign import judge, judge_all
+from tests.simulation.campaign import judge, judge_all, shrunk
 from tests.simulation.faults import CALM, UNITS, Fault
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.world import SOMETIMES, World
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 def test_no_seed_breaks_a_promise_and_all_that_must_happen_has() -> None:
     happened: Counter[str] = Counter()
     for verdict in judge_all(SEEDS):
-        assert verdict.violation is None, f"just simulate {verdict.seed}: {verdict.violation}\n" + "\n".join(verdict.tail)
+        assert verdict.violation is None, "\n".join(verdict.lines())
         happened.update(verdict.happened)
     assert [name for name in SOMETIMES if not happened[name]] == []
 
@@ -34,6 +34,21 @@ RARE = {"worker-never-gives-up": CUT_OFF, "webhooks-one-at-a-time": CALM}
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_defect_is_found(mutant: str) -> None:
     assert any(judge(seed, mutant, RARE.get(mutant)).violation is not None for seed in SEEDS)
+
+
+def test_a_failure_is_told_with_no_more_faults_than_it_takes() -> None:
+    plan = msgspec.structs.replace(
+        CALM,
+        faults=(Fault(0.7, "kill", "gateway-1"), Fault(1.0, "stop", "coordinator-2"), *CUT_OFF.faults),
+        lost={"tell": 0.05},
+        slow=0.1,
+    )
+    failure = next(found for seed in SEEDS if (found := judge(seed, "worker-never-gives-up", plan)).violation is not None)
+    told = shrunk(failure, "worker-never-gives-up", within_s=120)
+    assert (told.violation or "").startswith("G6")
+    assert [fault.kind for fault in told.plan.faults] == ["cut-broker"]
+    assert (told.plan.lost, told.plan.slow, told.plan.shuffles) == ({"tell": 0.0}, 0.0, False)
+    assert shrunk(failure, "worker-never-gives-up", within_s=0) == failure
 
 
 def test_a_worker_that_is_cut_off_runs_nothing_when_its_lease_is_over() -> None:
