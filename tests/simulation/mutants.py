@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from tests.support.memory.database import Database
+from windlass.coordinator import handler, template
+from windlass.coordinator import main as coordinator
 from windlass.coordinator.handler import Coordinator
-from windlass.coordinator.job import decide
+from windlass.coordinator.job import decide, outgoing
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.ownership import Ownership
 from windlass.errors import Stale
@@ -105,6 +109,33 @@ def _discharged_by_the_brokers_ack() -> list[Patch]:
                     database.tasks[task].drive_at = None
 
     return [(Coordinator, "_tell", tell_and_discharge)]
+
+
+def _published_without_a_row() -> list[Patch]:
+    def forgetful(work: Any, *where: Any) -> Any:
+        said = list(outgoing.outgoing(work, *where))
+        for task in work.touched.values():
+            if task.state == "SCHEDULED":
+                task.drive_at = None
+        return said
+
+    return [(handler, "outgoing", forgetful)]
+
+
+def _no_inbox() -> list[Patch]:
+    restart = decide._Decision._restart
+
+    def restart_again(self: Any, command: Any, work: Any) -> Any:
+        return restart(self, msgspec.structs.replace(command, key=f"{command.key}-{work.job and work.job.run}"), work)
+
+    return [(decide._Decision, "_restart", restart_again)]
+
+
+def _evaluated_twice() -> list[Patch]:
+    def render(text: str, context: Any, *form: Any) -> str:
+        return template.render(template.render(text, context, *form), context, *form)
+
+    return [(coordinator, "render", render)]
 
 
 def _timer_said_only_once() -> list[Patch]:
@@ -223,6 +254,9 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "no-redriver": _no_redriver,
     "no-lease-expiry": _no_lease_expiry,
     "discharged-by-the-brokers-ack": _discharged_by_the_brokers_ack,
+    "published-without-a-row": _published_without_a_row,
+    "no-inbox": _no_inbox,
+    "evaluated-twice": _evaluated_twice,
     "timer-said-only-once": _timer_said_only_once,
     "timer-by-anothers-clock": _timer_by_anothers_clock,
     "cancel-ignored": _cancel_ignored,

@@ -29,8 +29,12 @@ DRAIN_S = 2.0
 """How long a gateway that ends goes on with what is under way."""
 PATIENCE_S = 30.0
 """How long a client waits for its answer."""
-LONG = "sleep 20"
-"""So long that a cancellation comes before its end, whatever happens to it on its way."""
+KNOWN_WITHIN_S = 20.0
+"""What somebody published by hand and is no job by then was lost."""
+UNEVALUATED = "{{ 1 + 1 }}"
+"""A value that only looks like a template."""
+LONG = "sleep 60"
+"""So long that a cancellation comes before its end, though it is lost on its way and comes again only after its ack wait."""
 COSTLY = "len(1..60000)"
 """An expression that is evaluated aside."""
 
@@ -57,13 +61,14 @@ def draw_shape(chance: Random, number: int) -> Shape:
                 Job(name=name, tasks=(Task(name="one", run=f"{nap()}; echo hi", priority=chance.randrange(10)),)), ("COMPLETED",)
             )
         case 1:
+            value = chance.choice((f"v{number}", UNEVALUATED))
             tasks = (
-                Task(name="first", run=f"{nap()}; printf v{number} > $TORK_OUTPUT", var="a"),
+                Task(name="first", run=f"{nap()}; printf '{value}' > $TORK_OUTPUT", var="a"),
                 Task(name="second {{ tasks.a }}", run=nap()),
                 Task(name="never", run="exit 1", if_="{{ tasks.a == 'x' }}"),
                 Task(name="last", run="printf end > $TORK_OUTPUT", var="b"),
             )
-            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"v{number} end")
+            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"{value} end")
         case 2:
             retry = Retry(limit=chance.randrange(1, 3), delay=chance.choice(("", "700ms")))
             return Shape(Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=retry),)), ("FAILED",))
@@ -324,6 +329,7 @@ class Person:
             yield Said(at_s + chance.uniform(1, 3), "jobs.cancel", job=name)
             if chance.random() < 0.5:
                 yield Said(at_s + chance.uniform(3, 5), "jobs.restart", job=name)
+                yield Said(at_s + chance.uniform(5, 7), "jobs.cancel", job=name)
 
     async def live(self) -> None:
         """Say it all, each once, what concerns a job as soon as there is such a job."""
@@ -331,9 +337,10 @@ class Person:
         async with world.connect("person") as bus:
             for said in self._says:
                 await asyncio.sleep(max(0.0, said.at_s - world.loop.time()))
-                payload = said.payload or self._id_of(said.job)
+                while not (payload := said.payload or self._id_of(said.job)) and world.loop.time() < KNOWN_WITHIN_S:
+                    await asyncio.sleep(PAUSE_S)  # it is not there yet, so nobody can know its id
                 if not payload:
-                    continue  # it is not there yet, so nobody can know its id
+                    continue
                 try:
                     await bus.publish(said.word, payload, said.headers)
                 except WindlassError as error:
