@@ -417,7 +417,9 @@ async def test_cancelling_is_answered_by_the_owner(stage: Stage, http: Ask, answ
     stage.owner.answers = lambda command: answer
     heard = await http("PUT", f"/jobs/{job}/cancel")
     assert (heard.status, heard.document) == (status, body)
-    assert stage.owner.commands == [CancelJob(job=job)]
+    (command,) = stage.owner.commands
+    assert isinstance(command, CancelJob)
+    assert (command.job, bool(command.key)) == (job, True)
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ class Checks:
         self._works: dict[JobId, JobWork] = {}
         self._heads: Counter[int] = Counter()
         self._attempts: dict[tuple[JobId, int, str], int] = {}
-        self._restarts: set[str] = set()
-        """The messages that were carried out."""
+        self._carried_out: set[tuple[str, str]] = set()
+        """By message and job, what no fence protects."""
         self._started: dict[tuple[str, int], str] = {}
         self._ran: set[tuple[str, int]] = set()
         self.running: dict[tuple[str, int], Running] = {}
@@ -79,7 +79,7 @@ class Checks:
                 self._fail(f"G8: job {job} has version {stored.version} after {version}")
             event = JOB_EVENTS.decode(stored.type, stored.data)
             self._waits(stored, event)
-            if isinstance(event, JobRestarted):
+            if isinstance(event, JobRestarted | JobCancelled):
                 self._once(stored)
             self._follows(job, work, event)
             before = (work.job.state, work.job.progress) if work.job is not None else ("", 0.0)
@@ -104,9 +104,9 @@ class Checks:
     def _once(self, stored: Appended) -> None:
         """G4: what no fence protects is carried out once. (Numbers of what came by hand begin anew with a new broker.)"""
         message = msgspec.json.decode(stored.metadata)["message"]
-        if message in self._restarts and not message.startswith(USER):
-            self._fail(f"G4: {message}, which restarts job {stored.stream}, is carried out twice")
-        self._restarts.add(message)
+        if (message, stored.stream) in self._carried_out and not message.startswith(USER):
+            self._fail(f"G4: {message} is carried out twice: {stored.type} of {stored.stream}")
+        self._carried_out.add((message, stored.stream))
 
     def _waits(self, stored: Appended, event: JobEvent) -> None:
         """G18: nothing happens before its time, whatever clocks say."""

@@ -158,7 +158,7 @@ def _timer_by_anothers_clock() -> list[Patch]:
 
 
 def _cancel_ignored() -> list[Patch]:
-    def cancel(self: Any, work: Any) -> Iterator[Any]:
+    def cancel(self: Any, command: Any, work: Any) -> Iterator[Any]:
         yield from ()
 
     return [(decide._Decision, "_cancel", cancel)]

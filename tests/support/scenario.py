@@ -187,9 +187,9 @@ def job_failed(error: str, at: datetime = NOW) -> JobFailed:
     return JobFailed(error=error, at=at)
 
 
-def job_cancelled(at: datetime = NOW) -> JobCancelled:
+def job_cancelled(at: datetime = NOW, key: str = "") -> JobCancelled:
     """Somebody ended the job."""
-    return JobCancelled(at=at)
+    return JobCancelled(at=at, key=key)
 
 
 def job_restarted(run: int = 2, key: str = "again", at: datetime = NOW) -> JobRestarted:

@@ -72,8 +72,8 @@ class Forwarder:
                 name = JobId(delivery.payload.decode(errors="replace").strip().strip('"'))
                 if not is_id(name):
                     raise Invalid(f"{name[:64]!r} is not the id of a job: 32 hex digits")
-                again = RestartJob(job=name, key=f"{self.incarnation}-{delivery.sequence}")
-                command = CancelJob(job=name) if word == "jobs.cancel" else again
+                kind, key = (CancelJob if word == "jobs.cancel" else RestartJob), f"{self.incarnation}-{delivery.sequence}"
+                command = kind(job=name, key=key)
                 return subjects.jobs(shard_of(name, self._shards)), self._message(command, delivery)
             case "started" | "completed" | "error" | "progress":
                 message = open_envelope(delivery.payload)

@@ -90,7 +90,8 @@ class Commands:
             Rejected: it has ended.
             Unavailable: nothing was sent, or the outcome is unknown.
         """
-        await self._ask(CancelJob(job=job), job, ids.new(self._clock.now(), chance=self._chance))
+        key = ids.new(self._clock.now(), chance=self._chance)
+        await self._ask(CancelJob(job=job, key=key), job, key)
 
     async def restart(self, job: JobId) -> None:
         """Go on with a job where it failed or was cancelled.

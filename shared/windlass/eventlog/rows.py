@@ -31,6 +31,7 @@ class JobRow(msgspec.Struct, kw_only=True):
     result: str = ""
     error: str = ""
     restarted_by: str = ""
+    """The last requests that restarted or cancelled it, with blanks between."""
     trace: str = ""
     parent: TaskId | None = None
     """The task that waits for its end, in `parent_job`."""

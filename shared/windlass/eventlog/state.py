@@ -35,8 +35,8 @@ from windlass.messages.events import (
     TaskStarted,
 )
 
-RESTARTS_KEPT = 20
-"""Requests to restart a job that are remembered: one that comes again after others is still not carried out twice."""
+REQUESTS_KEPT = 20
+"""Requests to cancel or restart a job that are remembered: one that comes again after others is not carried out twice."""
 
 _decode = msgspec.json.Decoder(list[Any]).decode
 
@@ -200,12 +200,18 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             job.state, job.failed_at, job.error = "FAILED", event.at, event.error
         case JobCancelled():
             job.state = "CANCELLED"
+            _remember(job, event.key)
         case JobRestarted():
             job.run, job.state, job.failed_at, job.error = event.run, "RUNNING", None, ""
-            job.restarted_by = " ".join([*job.restarted_by.split(), event.key][-RESTARTS_KEPT:])
+            _remember(job, event.key)
             job.position, job.started_at = max(job.position, 1), job.started_at or event.at
         case _:
             assert_never(event)
+
+
+def _remember(job: JobRow, request: str) -> None:
+    """Of what no fence protects, the row knows what was carried out."""
+    job.restarted_by = " ".join([*job.restarted_by.split(), request][-REQUESTS_KEPT:]).strip()
 
 
 def is_timed(work: JobWork, event: JobEvent) -> bool:

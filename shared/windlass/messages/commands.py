@@ -29,10 +29,13 @@ class SubmitJob(
     sealed: str = ""
 
 
-class CancelJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.cancel"):
-    """End a job now: what is queued never starts, what runs is stopped."""
+class CancelJob(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.cancel"
+):
+    """End a job now: what is queued never starts, what runs is stopped; once for each `key`, which is the request's."""
 
     job: JobId
+    key: str = ""
 
 
 class AdvanceJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.advance"):

@@ -241,10 +241,11 @@ class JobRestarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     at: datetime
 
 
-class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.cancelled"):
-    """Somebody ended the job."""
+class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.cancelled"):
+    """Somebody ended the job. `key` is of the request; empty if that was for a job above it."""
 
     at: datetime
+    key: str = ""
 
 
 JobEvent = (

@@ -16,6 +16,7 @@ from tests.support.scenario import (
     job_cancelled,
     job_completed,
     job_failed,
+    job_restarted,
     queued,
     running,
     submitted,
@@ -53,6 +54,14 @@ def test_a_retry_that_waits_is_cancelled_and_the_failed_row_left_alone() -> None
 
 def test_cancelling_twice_makes_nothing_new() -> None:
     given(*running(job()), cancelled(ROW), job_cancelled(THEN)).when(CANCEL).then_nothing()
+
+
+def test_a_request_that_comes_again_does_not_cancel_what_was_restarted_since() -> None:
+    request = CancelJob(job=JOB, key="request")
+    given(*running(job())).when(request).then(cancelled(ROW, NOW), job_cancelled(key="request"))
+    history = [*running(job()), cancelled(ROW), job_cancelled(THEN, "request"), job_restarted(at=THEN), dispatched(task(), run=2)]
+    given(*history).when(request).then_nothing()
+    given(*history).when(CancelJob(job=JOB, key="another")).then(cancelled(task_id(run=2), NOW), job_cancelled(key="another"))
 
 
 @pytest.mark.parametrize("end", [[completed(ROW), job_completed(at=THEN)], [failed(ROW, "no"), job_failed("no", THEN)]])

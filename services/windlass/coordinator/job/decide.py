@@ -132,7 +132,7 @@ class _Decision:
             case SubmitJob():
                 yield from self._submit(command, work)
             case CancelJob():
-                yield from self._cancel(work)
+                yield from self._cancel(command, work)
             case RestartJob():
                 yield from self._restart(command, work)
             case StartJob():
@@ -226,20 +226,20 @@ class _Decision:
             return
         yield work, JobCompleted(result=result, at=self._now)
 
-    def _cancel(self, work: JobWork) -> Steps:
+    def _cancel(self, command: CancelJob, work: JobWork) -> Steps:
         job = _job(work)
-        if job.state == "CANCELLED":
+        if job.state == "CANCELLED" or command.key in job.restarted_by.split():
             return
         if job.state in ENDED:
             raise Rejected("job is not running")
         while job.parent_job is not None:  # who waits for it is cancelled with it, all the way up
             work = self._works[job.parent_job]
             job = _job(work)
-        yield from self._cancel_job(work)
+        yield from self._cancel_job(work, command.key)
 
-    def _cancel_job(self, work: JobWork) -> Steps:
+    def _cancel_job(self, work: JobWork, key: str = "") -> Steps:
         yield from self._cancel_rows(work, work.active())
-        yield work, JobCancelled(at=self._now)
+        yield work, JobCancelled(at=self._now, key=key)
 
     def _cancel_rows(self, work: JobWork, rows: list[TaskRow]) -> Steps:
         """End rows of a job with the jobs that they wait for."""
