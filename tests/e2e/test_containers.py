@@ -61,22 +61,27 @@ def _run(*argv: str, environ: dict[str, str] | None = None, within_s: float = 30
     return done.stdout.strip()
 
 
-def _compose() -> list[str]:
-    """The command of Compose 2, or of 1."""
-    if shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0:
-        if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
-            return ["docker", "compose"]
-        if shutil.which("docker-compose"):
-            return ["docker-compose"]
-    if os.environ.get("CI") == "true":
+COMPOSE: dict[str, tuple[str, ...]] = {"2": ("docker", "compose"), "1": ("docker-compose",)}
+"""The commands of both Composes."""
+
+
+def _works(*argv: str) -> bool:
+    return shutil.which(argv[0]) is not None and subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def installed() -> list[tuple[str, ...]]:
+    """The commands that are here."""
+    found = [command for command in COMPOSE.values() if _works(*command, "version")] if _works("docker", "info") else []
+    if not found and os.environ.get("CI") == "true":
         pytest.fail("no Docker with Compose, and this is CI")
-    pytest.skip("no Docker with Compose")
+    return found
 
 
 class House:
     """The Compose file's containers, and the API that it publishes."""
 
-    def __init__(self, compose: list[str], images: dict[str, str]) -> None:
+    def __init__(self, compose: tuple[str, ...], images: dict[str, str]) -> None:
         self._environ = {
             **images, **{f"{user}_PASSWORD": f"p{secrets.token_hex(12)}" for user in USERS},
             "WINDLASS_TAG": TAG, "WINDLASS_PORT": "0", "WINDLASS_PROFILE": "fast",
@@ -162,14 +167,24 @@ def _images(folder: Path) -> dict[str, str]:
     return named
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    compose = _compose()
+@pytest.fixture(scope="module")
+def images(installed: list[tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if not installed:
+        pytest.skip("no Docker with Compose")
     with ExitStack() as held:
         held.callback(_remove_images)
-        found = House(compose, _images(tmp_path))
-        held.callback(found.compose, "down", "--volumes", "--timeout", "5")
+        yield _images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(params=list(COMPOSE.values()), ids=list(COMPOSE))
+def house(request: pytest.FixtureRequest, installed: list[tuple[str, ...]], images: dict[str, str]) -> Iterator[House]:
+    if request.param not in installed:
+        pytest.skip(f"no {' '.join(request.param)}")
+    found = House(request.param, images)
+    try:
         yield found
+    finally:
+        found.compose("down", "--volumes", "--timeout", "5")
 
 
 def _remove_images() -> None:
@@ -178,6 +193,7 @@ def _remove_images() -> None:
         _run("docker", "rmi", *names)
 
 
+@pytest.mark.xdist_group("images")
 @pytest.mark.timeout(600)
 def test_the_containers_run_jobs_also_when_a_coordinator_is_killed(house: House) -> None:
     house.up(coordinator=2, worker=3)
