@@ -4,7 +4,7 @@ A lane is a job and a URL. A session takes a lane, sends its first delivery, and
 deliveries of a lane go in order, whichever instances send them. A session shows that it lives by a lock that ends with it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -19,6 +19,8 @@ from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
 from windlass.messages.jobs import Job, Task
 
+PAGE = 1000
+"""Events of a history that are read at a time."""
 SENDERS = 0x77686F6B
 """First half of the keys of the locks by which sessions show that they live; the second is the session's process."""
 NOTHING = Job(name="", tasks=())
@@ -112,9 +114,11 @@ def load(connection: psycopg.Connection, jobs: Collection[str], tasks: Collectio
     return works
 
 
-def history(connection: psycopg.Connection, job: str, version: int) -> list[tuple[str, str]]:
-    """The events of a job before a version: type and data, in order."""
-    return connection.execute(statement("read_history"), {"job": UUID(job), "version": version}).fetchall()
+def history(connection: psycopg.Connection, job: str, version: int) -> Iterator[tuple[str, str]]:
+    """The events of a job before a version: type and data, in order; for inside a transaction, however many there are."""
+    with connection.cursor("history") as cursor:
+        cursor.itersize = PAGE
+        yield from cursor.execute(statement("read_history"), {"job": UUID(job), "version": version})
 
 
 def store(connection: psycopg.Connection, projected: Projected, now: datetime) -> None:
