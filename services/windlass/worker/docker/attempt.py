@@ -310,13 +310,15 @@ class Attempt:
         """After the stream's end, or the connection's: the exit code, or None when it runs on and is attached again."""
         engine = self._tools.engine
         state: Json = self._patiently(self._inspect)["State"]
-        status = state.get("Status")
-        if status == "created":
+        if state.get("Status") == "created":
             self._patiently(lambda: engine.call("POST", f"/containers/{self.container}/start", timeout_s=SLOW_S))
-        elif not (state.get("Running") or state.get("Paused") or state.get("Restarting")):
+        elif _has_ended(state):
             return int(state["ExitCode"])
         try:
             self._attached = exchange.attach(engine, self.container)
+            state = self._inspect()["State"]
+            if _has_ended(state):  # perhaps before it was attached, and then the stream would never end
+                return int(state["ExitCode"])
         except Gone:
             return None
         except Refused as error:  # it ended just now
@@ -361,6 +363,10 @@ class Attempt:
             if state.get("Error"):
                 self._tail.add(f"\n{state['Error']}\n")
         return Failed(self._tail.explain(sentence), code)
+
+
+def _has_ended(state: Json) -> bool:
+    return state.get("Status") != "created" and not (state.get("Running") or state.get("Paused") or state.get("Restarting"))
 
 
 def _is_about_sandbox(error: Refused) -> bool:
