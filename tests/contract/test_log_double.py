@@ -42,8 +42,8 @@ from windlass.eventlog.follow import Reading, Stuck
 from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
-from windlass.messages.events import JobEvent, JobSubmitted
-from windlass.messages.jobs import Webhook
+from windlass.messages.events import JobEvent, JobSubmitted, TaskOpened
+from windlass.messages.jobs import Parallel, Webhook
 from windlass.messages.notices import LogPart, NodeBeat
 from windlass.scheduler import firing, steady
 from windlass.webhooks.projection import Projection
@@ -250,7 +250,9 @@ async def test_all_is_due_when_the_broker_is_new_and_within_its_pause_when_the_o
 
 
 async def test_what_a_worker_runs_or_has_not_stopped_is_found(owner: Owner) -> None:
-    await owner.commit(*running(ONE))
+    beside = task("beside", parallel=Parallel(tasks=(task(),)))  # runs, but nowhere
+    opened = TaskOpened(task=task_id(2), key="2", run=1, position=2, definition=beside, at=THEN, size=1)
+    await owner.commit(*running(ONE), opened)
     assert await owner.store.run(log.running, [SHARD]) == [(W1, JOB, ROW, 1, 1)]
     assert await owner.store.run(log.running, [(SHARD + 1) % SHARDS]) == []
 

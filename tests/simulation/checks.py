@@ -87,6 +87,14 @@ class Checks:
             self._telling.committed(stored, before, work)
         for row in (*batch.new_jobs, *batch.changed_jobs):
             self._agrees(database, row)
+            if row.state in ENDED:
+                self._ends_whole(row)
+
+    def _ends_whole(self, row: JobRow) -> None:
+        """G11: with a job all those end that its tasks wait for."""
+        for below in (work.job for work in self._works.values()):
+            if below is not None and below.parent_job == row.id and below.state not in ENDED:
+                self._fail(f"G11: job {row.id} is {row.state}, and job {below.id} below it is {below.state}")
 
     def _follows(self, job: JobId, work: JobWork, event: JobEvent) -> None:
         """Whether this may come after what there was."""
@@ -170,7 +178,8 @@ class Checks:
             self._fail(f"G10: variables of job {row.id} are not those of its events")
         rows = [database.tasks[name] for name in database.tasks_of.get(row.id, ())]
         for stored in rows:
-            if (stored.state in ("SCHEDULED", "RUNNING") or stored.stopping) and stored.drive_at is None:
+            waits = stored.state in ("SCHEDULED", "RUNNING") and stored.composite is None  # else those below it are waited for
+            if (waits or stored.stopping) and stored.drive_at is None:
                 self._fail(f"G3: task {stored.id} is {stored.state} and nothing drives it")
         if row.state not in ENDED and row.run and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
             self._fail(f"G3: job {row.id} waits for nothing")

@@ -178,6 +178,15 @@ def _cancel_without_stop() -> list[Patch]:
     return [(Coordinator, "_gather", gather), (Ownership, "stop_strays", stop_strays)]
 
 
+def _cancel_leaves_what_is_below() -> list[Patch]:
+    cancel = decide._Decision._cancel_job
+
+    def cancel_alone(self: Any, work: Any, *key: Any) -> Iterator[Any]:
+        return cancel(self, work, *key) if work.job.parent_job is None else iter(())
+
+    return [(decide._Decision, "_cancel_job", cancel_alone)]
+
+
 def _runs_before_the_grant() -> list[Patch]:
     claim = Runner._claim
 
@@ -261,6 +270,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "timer-by-anothers-clock": _timer_by_anothers_clock,
     "cancel-ignored": _cancel_ignored,
     "cancel-without-stop": _cancel_without_stop,
+    "cancel-leaves-what-is-below": _cancel_leaves_what_is_below,
     "runs-before-the-grant": _runs_before_the_grant,
     "worker-never-gives-up": _worker_never_gives_up,
     "projection-beside-the-transaction": _projection_beside_the_transaction,

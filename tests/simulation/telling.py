@@ -27,6 +27,7 @@ JOB_STATES = {
 }
 TASK_STATES = {
     "task.dispatched": "SCHEDULED",
+    "task.opened": "RUNNING",
     "task.delayed": "PENDING",
     "task.queued": "SCHEDULED",
     "task.started": "RUNNING",

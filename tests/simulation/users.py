@@ -14,7 +14,7 @@ from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
 from windlass.eventlog.rows import ENDED
 from windlass.ids import JobId
-from windlass.messages.jobs import Job, Retry, Task
+from windlass.messages.jobs import Each, Job, Parallel, Retry, SubJob, Task
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -55,7 +55,7 @@ def draw_shape(chance: Random, number: int) -> Shape:
 
     name = f"job-{number}"
     tasks: tuple[Task, ...]
-    match chance.randrange(8):
+    match chance.randrange(10):
         case 0:
             return Shape(
                 Job(name=name, tasks=(Task(name="one", run=f"{nap()}; echo hi", priority=chance.randrange(10)),)), ("COMPLETED",)
@@ -84,6 +84,22 @@ def draw_shape(chance: Random, number: int) -> Shape:
             if chance.random() < 0.5:
                 return Shape(Job(name=name, delay=DELAY, tasks=(Task(name="later", run=nap()),)), ("COMPLETED",))
             return Shape(Job(name=name, tasks=(Task(name="bad", run="true", env={"A": "{{ nothing }}"}),)), ("FAILED",))
+        case 7:
+            flaky = Task(name="flaky", run="exit 1", retry=Retry(limit=1), on_error="ignore")
+            beside = (Task(name="left", run=nap()), Task(name="right", run=nap()), flaky)
+            each = Each(
+                list="{{ sequence(0, 3) }}", concurrency=chance.choice((0, 2)), task=Task(name="{{ item.index }}", run=nap())
+            )
+            tasks = (Task(name="beside", parallel=Parallel(tasks=beside)), Task(name="each", each=each))
+            return Shape(Job(name=name, tasks=tasks), ("COMPLETED",))
+        case 8:
+            below = SubJob(
+                name=f"below {name}",
+                tasks=(Task(name="deep", run=f"{nap()}; printf deep > $TORK_OUTPUT", var="d"),),
+                output="{{ tasks.d }}",
+            )
+            tasks = (Task(name="starts", subjob=below, var="s"), Task(name="then", run=nap()))
+            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.s }}"), ("COMPLETED",), "deep")
         case _:
             run = f"{DEAF}{nap()}; {nap()}"
             tasks = (Task(name="deaf", run=run), Task(name="then", run=nap()))

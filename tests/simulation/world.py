@@ -82,7 +82,7 @@ COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 SOMETIMES = (
     "stale fence", "duplicate dropped", "version conflict", "lease expiry", "re-drive", "unknown commit", "refused claim",
     "amnesia", "quarantine", "costly template", "timer", "webhook again", "webhook exhausted",
-    "restart", "released",
+    "restart", "released", "composite",
 )  # fmt: skip
 """What must have happened in a campaign, or it has shown nothing."""
 
@@ -223,6 +223,7 @@ class World:
     def _committed(self, batch: Batch) -> None:
         for event in batch.events:
             self.say("log", f"{event.shard}/{event.position} {event.stream} {event.version} {event.type}")
+            self.happened["composite"] += event.type == "task.opened"
             self.happened["restart"] += event.type == "job.restarted"
             self.happened["released"] += event.type == "task.redelivered" and b'"released"' in event.data
         self.checks.committed(self.database, batch)

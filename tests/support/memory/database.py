@@ -273,7 +273,7 @@ class Database:
 
     def _running(self, session: Session, shards: Sequence[int]) -> list[tuple[str, JobId, TaskId, int, int]]:
         mine = [task for task in self.tasks.values() if shard_of(task.id, len(self.shards)) in shards]
-        running = [(t.worker, t.job, t.id, t.run, t.attempt) for t in mine if t.state == "RUNNING"]
+        running = [(t.worker, t.job, t.id, t.run, t.attempt) for t in mine if t.state == "RUNNING" and t.worker]
         return running + [(t.stopping, t.job, t.id, t.run, t.attempt) for t in mine if t.stopping]
 
     # -- operational ------------------------------------------------------------------------------------------------
