@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from windlass.documents.reading import BODY_MAX, Form, TooLarge, read_job
+from windlass.documents.reading import BODY_MAX, FORMER, Form, TooLarge, read_job
 from windlass.documents.tree import LINE_MAX, LINES_MAX, Node, Problem, Refused, locate
 from windlass.documents.yaml_tree import from_yaml
 from windlass.errors import Invalid
@@ -54,7 +54,7 @@ def _positions(body: bytes) -> Node | None:
 def _shown(name: str, problem: Problem, root: Node | None, source: list[str]) -> Iterator[str]:
     line, column = problem.line, problem.column
     if not line and root is not None:
-        line, column = locate(root, problem.path)
+        line, column = locate(root, problem.path, FORMER)
     text = problem.text.strip()[:LINE_MAX]
     yield f"{name}:{line}:{column}: {text}" if line else f"{name}: {text}"
     if 1 <= line <= len(source) and column <= SOURCE_MAX:

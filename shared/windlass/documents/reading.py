@@ -32,6 +32,8 @@ Made = TypeVar("Made", bound=msgspec.Struct)
 
 ALIASES: dict[type[msgspec.Struct], dict[str, str]] = {Retry: {"initialDelay": "delay"}, Limits: {"cpu": "cpus"}}
 """Names that fields had in earlier years, with what they are called now."""
+FORMER = {name.lower(): former.lower() for names in ALIASES.values() for former, name in names.items()} | {"mounts": "volumes"}
+"""What a field may also be called, by its name, both in lower case."""
 HINTS: dict[tuple[type[msgspec.Struct], str], str] = {
     (Job, "schedule"): "a job has none; it starts later with delay or runAt, and schedules come in a later release",
     (Task, "probe"): "only a sidecar has one",

@@ -6,6 +6,7 @@ YAML a string field takes `10m`, `.5` or `2024-01-01` as they stand.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -118,8 +119,11 @@ def collection(
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 
 
-def locate(root: Node, path: str) -> tuple[int, int]:
-    """Line and column of the field that a path leads to, or of the last thing on the way to it that is there."""
+def locate(root: Node, path: str, former: Mapping[str, str]) -> tuple[int, int]:
+    """Line and column of the field that a path leads to, or of the last thing on the way to it that is there.
+
+    `former` has the other name of a field by its present one, both in lower case.
+    """
     node, place = root, (root.line, root.column)
     for index, name in _STEP.findall(path):
         if index:
@@ -128,10 +132,10 @@ def locate(root: Node, path: str) -> tuple[int, int]:
             node = node.children[int(index)]
             place = (node.line, node.column)
         else:
-            key = next((key for key in node.pairs or {} if key.lower() == name.lower()), None)
-            if node.pairs is None or key is None:
+            keys = {key.lower(): pair for key, pair in (node.pairs or {}).items()}
+            pair = keys.get(name.lower()) or keys.get(former.get(name.lower(), ""))
+            if pair is None:
                 break
-            pair = node.pairs[key]
             node, place = pair.value, (pair.line, pair.column)
     return place
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from windlass.documents.reading import FORMER
 from windlass.documents.tree import locate
 from windlass.documents.yaml_tree import from_yaml
 
@@ -19,6 +20,8 @@ tasks:
   - run: |
       echo
     if: "{{ 1 + }}"
+    volumes: [data]
+    limits: {cpu: x}
 """
 
 
@@ -38,7 +41,7 @@ def test_every_problem_is_shown_with_its_place_and_a_caret(tmp_path: Path) -> No
     done = _validate(str(file))
     lines = done.stdout.decode().splitlines()
     heads = [line.removeprefix(f"{file}:").split(" ")[0] for line in lines if line.startswith(str(file))]
-    assert (done.returncode, heads) == (2, ["1:1:", "6:7:", "4:5:", "7:5:", "9:5:"])
+    assert (done.returncode, heads) == (2, ["1:1:", "6:7:", "4:5:", "7:5:", "11:14:", "9:5:", "10:15:"])
     place = next(number for number, line in enumerate(lines) if "'Job.Tasks[0].Retry.Limit'" in line)
     assert lines[place + 1 : place + 3] == ["    6 |       limit: 11", "      |       ^"]
 
@@ -80,7 +83,9 @@ def test_good_files_are_said_to_be_good_and_one_bad_one_decides(tmp_path: Path) 
         ("Tasks[1].Name", (7, 5)),
         ("Tasks[7].Name", (2, 1)),
         ("nothing.at.all", (1, 1)),
+        ("Tasks[1].Mounts[0].mount", (10, 15)),
+        ("Tasks[1].Limits.CPUs", (11, 14)),
     ],
 )
 def test_a_path_leads_as_far_as_there_is_something(path: str, place: tuple[int, int]) -> None:
-    assert locate(from_yaml(BAD), path) == place
+    assert locate(from_yaml(BAD), path, FORMER) == place
