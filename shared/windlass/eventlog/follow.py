@@ -305,7 +305,8 @@ class Follower:
         """Have no more than a share of the shards and no less, as far as they are free; whether that changed what is held."""
         most = share(self._shards, self._session, leases)
         give = sorted(self.held)[most:]
-        free = [shard for shard in range(self._shards) if shard not in {lease.key for lease in leases}]
+        leased = {lease.key for lease in leases}
+        free = [shard for shard in range(self._shards) if shard not in leased]
         if not (give or (free and len(self.held) < most)):
             return False
         taken = await self._store.run(balance, self._class, give, free, most - len(self.held))
