@@ -111,7 +111,7 @@ class Checks:
 
     def _once(self, stored: Appended) -> None:
         """G4: what no fence protects is carried out once. (Numbers of what came by hand begin anew with a new broker.)"""
-        message = msgspec.json.decode(stored.metadata)["message"]
+        message = msgspec.json.decode(stored.metadata).get("message", USER)
         if (message, stored.stream) in self._carried_out and not message.startswith(USER):
             self._fail(f"G4: {message} is carried out twice: {stored.type} of {stored.stream}")
         self._carried_out.add((message, stored.stream))
