@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -348,7 +349,9 @@ class Runner:
             self._spawn(delivery.ack())
             return
         if order.worker != self._worker and delivery.deliveries < ELSEWHERE_MAX:
-            self._spawn(delivery.nak(ELSEWHERE_S))  # should that one be alive still, it takes its turn
+            # Should that one be alive still, it takes its turn. By chance, since the server gives two orders that come back
+            # together to two readers in turn: each would get the other's again, for ever.
+            self._spawn(delivery.nak(ELSEWHERE_S * random.uniform(0.5, 1.5)))  # noqa: S311
             return
         self._spawn(delivery.ack())
         if order.worker == self._worker:
