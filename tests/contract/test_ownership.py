@@ -13,6 +13,7 @@ from windlass.coordinator.handler import Aside, Coordinator
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.ownership import Ownership
 from windlass.coordinator.tickets import Tickets
+from windlass.coordinator.vaults import Vaults
 from windlass.errors import Unavailable
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
@@ -51,7 +52,7 @@ async def test_a_session_that_ends_before_shards_are_taken_leaves_none_that_nobo
     peers, times = Leases(clock, 60), PROFILES["fast"]
     coordinator = Coordinator(
         name=NAME, store=store, bus=bus, clock=clock, shards=SHARDS, render=_never, settle=_never, times=times,
-        aside=cast(Aside, None), tickets=Tickets(b"k"),
+        aside=cast(Aside, None), tickets=Tickets(b"k"), vaults=Vaults(None),
     )  # fmt: skip
     ownership = Ownership(
         name=NAME, coordinator=coordinator, store=store, bus=bus, clock=clock, shards=SHARDS, peers=peers,

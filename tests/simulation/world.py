@@ -33,6 +33,7 @@ from windlass.bus import connection
 from windlass.bus.connection import Bus
 from windlass.coordinator import main as coordinator
 from windlass.coordinator.template import Rendered, settle
+from windlass.coordinator.vaults import Vaults
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.follow import IDLE_S
@@ -435,6 +436,7 @@ class World:
                 bus=bus,
                 clock=unit.clock,
                 settle=_settle,
+                vaults=Vaults(None),
                 health=health,
                 stop=unit.stop,
             )

@@ -8,7 +8,7 @@ thrown away.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,12 +27,13 @@ from windlass.coordinator.job.evaluation import Render
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.coordinator.template import Costly, Rendered, Settle, recalling
 from windlass.coordinator.tickets import Tickets
+from windlass.coordinator.vaults import Vaults, opened_part, shown, shown_job, shown_part, shown_text
 from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
-from windlass.eventlog.rows import ACTIVE, ENDED
-from windlass.eventlog.state import JobWork, evolve, is_timed
+from windlass.eventlog.rows import ACTIVE, ENDED, TaskRow
+from windlass.eventlog.state import Items, JobWork, evolve, is_timed
 from windlass.ids import JobId, TaskId, is_id, issued_of, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,
@@ -164,9 +165,11 @@ class Coordinator:
         times: Times,
         aside: Aside,
         tickets: Tickets,
+        vaults: Vaults,
     ) -> None:
         self._name, self._store, self._bus, self._clock, self._shards = name, store, bus, clock, shards
         self._render, self._settle, self._times, self._aside, self._tickets = render, settle, times, aside, tickets
+        self._vaults = vaults
         self._waiting: deque[Jetstream] = deque()
         self._own: deque[Item] = deque()
         self._wake = asyncio.Event()
@@ -302,7 +305,7 @@ class Coordinator:
                 return None
         if isinstance(command, SubmitJob) and (trace := trace_of(message.trace)):
             command = msgspec.structs.replace(command, trace=trace)
-        return Item(job=command.job, command=command, message=message, delivery=delivery)
+        return Item(job=command.job, command=self._vaults.opened(command), message=message, delivery=delivery)
 
     async def _answer(self, delivery: Jetstream, error: WindlassError) -> None:
         """Tell whoever waits for it that a message can never succeed."""
@@ -407,9 +410,8 @@ class Coordinator:
         while missing := {job for job in self._family(families) if job not in self._cache}:
             await self._read(missing, {}, {})
         if wanted := self._unlisted({item.job for item in items} | set(self._family(families))):
-            for task, part in await self._store.run_in(
-                self.generation, eventlog.load_items, {t: at for t, (_, at) in wanted.items()}
-            ):
+            found = await self._store.run_in(self.generation, eventlog.load_items, {t: at for t, (_, at) in wanted.items()})
+            for task, part in await self._open_items(wanted, found):
                 parts = wanted[task][0].lists[task]
                 if all(part.first != one.first for one in parts):
                     parts.append(part)
@@ -465,13 +467,43 @@ class Coordinator:
             self._cache[job] = JobWork()
         for row in loaded.jobs:
             self._cache[row.id].job = row
+        late: list[tuple[JobWork, TaskRow]] = []
         for task in loaded.tasks:
             work = self._cache.get(task.job)
             if work is not None and task.id not in work.tasks:
                 work.put(task)
+                if work.vault is not None:
+                    late.append((work, task))
         for job, name, value in loaded.variables:
             self._cache[job].set(name, value)
+        await self._open([self._cache[row.id] for row in loaded.jobs if row.definition.has_secrets], late)
         return loaded
+
+    async def _open(self, works: Sequence[JobWork], late: Sequence[tuple[JobWork, TaskRow]]) -> None:
+        """Make whole what was loaded of jobs with secrets: `works`, and rows that came late to others."""
+        if not works and not late:
+            return
+        jobs = [work.job.id for work in works if work.job is not None]
+        owners: list[str] = [*jobs, *(task for work in works for task in work.tasks), *(task.id for _, task in late)]
+        keys, texts = await self._store.run_in(self.generation, eventlog.load_secrets, jobs, owners)
+        for job, work in zip(jobs, works, strict=True):
+            try:
+                self._vaults.open(work, keys.get(job), texts)
+            except Invalid as error:
+                self._frozen[job] = str(error)
+                log.error("job_frozen", job=job, error=str(error))
+        for work, task in late:
+            self._vaults.open_row(work, task, texts)
+
+    async def _open_items(
+        self, wanted: Mapping[TaskId, tuple[JobWork, int]], parts: Sequence[tuple[TaskId, Items]]
+    ) -> Sequence[tuple[TaskId, Items]]:
+        """Parts of lists, whole."""
+        sealed = [(task, f"items {part.first}") for task, part in parts if wanted[task][0].vault is not None]
+        if not sealed:
+            return parts
+        texts = await self._store.run_in(self.generation, eventlog.load_sealed_items, sealed)
+        return [(task, opened_part(wanted[task][0], part, texts.get((task, f"items {part.first}"), ""))) for task, part in parts]
 
     def _decide(self, items: list[Item]) -> _Draft:
         draft = _Draft(self._clock.now(), Batch(shards=self._shards))
@@ -491,8 +523,10 @@ class Coordinator:
                         raise _CostlyError(costly.values(), items[at + 1 :]) from error
                     continue
                 except Exception as error:  # whatever a rule raises, the other jobs go on
-                    self._frozen[item.job] = str(error) or repr(error)
-                    log.error("job_frozen", job=item.job, error=repr(error), exc_info=not isinstance(error, Corrupt))
+                    work = self._cache.get(item.job)
+                    self._frozen[item.job] = shown_text(work, str(error) or repr(error))
+                    silent = isinstance(error, Corrupt) or (work is not None and work.vault is not None)
+                    log.error("job_frozen", job=item.job, error=shown_text(work, repr(error)), exc_info=not silent)
                     raise _FrozenError from error
             self._reply(item, draft)
         if costly:
@@ -507,7 +541,7 @@ class Coordinator:
             draft.before.setdefault(item.job, before)
             self._touched.add(item.job)
             for subject, body in again(work, command, draft.now, self._times, self._bus.subjects, self._shards):
-                draft.published.append((subject, self._message(body, draft.now, work.job.trace if work.job else "")))
+                draft.published.append((subject, self._order(work, body, draft.now)))
             REDRIVES.inc()
             return
         if isinstance(command, SubmitJob):
@@ -541,6 +575,9 @@ class Coordinator:
         self._touched.add(job)
         if job not in draft.before:
             draft.before[job] = (work.job.version, work.job.state) if work.job is not None else (0, "")
+        if isinstance(event, JobSubmitted) and event.definition.has_secrets:
+            work.vault, row = self._vaults.new(event.job, event.definition)
+            draft.batch.job_keys.append(row)
         self.fold(work, event)
 
     def _append(self, draft: _Draft, heads: dict[int, int], item: Item, steps: list[Step]) -> None:
@@ -556,6 +593,10 @@ class Coordinator:
             versions[job.id] += 1
             heads[shard] += 1
             tag = tag_of(event)
+            said = event
+            if work.vault is not None:
+                said = work.vault.shown(event)
+                work.keep_sealed(said)
             draft.tags.setdefault(job.id, []).append(tag)
             draft.batch.events.append(
                 Appended(
@@ -565,7 +606,7 @@ class Coordinator:
                     shard=shard,
                     position=heads[shard],
                     type=tag,
-                    data=_encode(event),
+                    data=_encode(said),
                     metadata=metadata,
                     at=draft.now,
                     timed=is_timed(work, event),
@@ -590,20 +631,19 @@ class Coordinator:
 
     def _reply(self, item: Item, draft: _Draft) -> None:
         """What the sender of a message is told after the commit."""
-        command, error, message = item.command, item.error, item.message
+        command, error, message, work = item.command, item.error, item.message, self._cache.get(item.job)
         if isinstance(command, ClaimTask):
             fence = {name: getattr(command, name) for name in ("job", "run", "task", "attempt", "worker")}
-            order = GrantTask(**fence) if error is None else RefuseTask(**fence, why=str(error))
+            order = GrantTask(**fence) if error is None else RefuseTask(**fence, why=shown_text(work, str(error)))
             draft.published.append((self._bus.subjects.orders(command.worker), self._message(order, draft.now)))
             if error is None:
                 self.granted(command.worker)
         elif message is not None and message.reply:
             if error is not None:
-                answer = _refusal(error)
+                answer = Answer(code=error.code, message=shown_text(work, str(error)))
             elif isinstance(command, SubmitJob):
-                row = self._cache[item.job].job
-                assert row is not None
-                answer = Answer(body=msgspec.Raw(_encode(summary(row))))
+                assert work is not None
+                answer = Answer(body=msgspec.Raw(_encode(summary(shown_job(work)))))
             else:
                 answer = Answer()
             draft.said.append((message.reply, self._message(answer, draft.now)))
@@ -620,22 +660,24 @@ class Coordinator:
             batch.heads[shard] = (self.heads[shard], heads[shard])
             if tags := draft.tags.get(job_id):
                 for subject, body in outgoing(work, draft.now, self._times, subjects, self._shards):
-                    draft.published.append((subject, self._message(body, draft.now, job.trace)))
+                    draft.published.append((subject, self._order(work, body, draft.now)))
                 notice = StreamChanged(
                     stream=job_id, first=version + 1, last=job.version, position=heads[shard], state=job.state, events=tuple(tags)
                 )
                 draft.said.append((subjects.changed("job", job_id), self._message(notice, draft.now)))
-            (batch.changed_jobs if version else batch.new_jobs).append(job)
+            (batch.changed_jobs if version else batch.new_jobs).append(shown(work, job, new=not version))
             if state != job.state:
                 batch.counts[shard, job.state] += 1
                 if state:
                     batch.counts[shard, state] -= 1
             for task in work.touched.values():
-                (batch.changed_tasks if task.stored else batch.new_tasks).append(task)
+                row = shown(work, task, new=not task.stored)
+                (batch.changed_tasks if task.stored else batch.new_tasks).append(row)
                 if task.composite is not None:
-                    (batch.changed_composites if task.stored else batch.new_composites).append(task)
-            batch.items.extend((job_id, task_id, part) for task_id, part in work.listed)
-            batch.variables.extend((job_id, name, value) for name, value in work.set_variables.items())
+                    (batch.changed_composites if task.stored else batch.new_composites).append(row)
+            batch.items.extend((job_id, task_id, shown_part(work, part)) for task_id, part in work.listed)
+            batch.variables.extend((job_id, name, shown_text(work, value)) for name, value in work.set_variables.items())
+            batch.sealed.extend((owner, name, job_id, text) for (owner, name), text in work.set_sealed.items())
         for bell, rung in (
             ("timed", {e.shard for e in batch.events if e.timed}),
             ("hooked", {e.shard for e in batch.events if e.hooked}),
@@ -653,8 +695,6 @@ class Coordinator:
         COMMIT_S.observe(self._clock.monotonic() - started)
         for shard, (_, after) in batch.heads.items():
             self.heads[shard] = after
-        for task in batch.new_tasks:
-            task.stored = True
         for job in draft.before:
             self._tidy(job)
         self._touched.clear()
@@ -668,10 +708,17 @@ class Coordinator:
         if work is None or work.job is None:
             return
         for task in list(work.touched.values()):
+            task.stored = True
             if task.state not in ACTIVE and not task.stopping:
                 work.tasks.pop(task.id, None)
+                if work.sealed:
+                    for name in ("definition", "result", "scope"):
+                        work.sealed.pop((task.id, name), None)
         work.touched.clear()
         work.set_variables.clear()
+        work.set_sealed.clear()
+        if work.vault is not None:
+            work.vault.forget()
         work.listed.clear()
         work.to_stop.clear()
         for name, parts in list(work.lists.items()):
@@ -732,6 +779,10 @@ class Coordinator:
         task = asyncio.get_running_loop().create_task(work)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    def _order(self, work: JobWork, body: msgspec.Struct, at: datetime) -> bytes:
+        """What a job has to say to others, as it may travel."""
+        return self._message(self._vaults.for_worker(work, body), at, work.job.trace if work.job is not None else "")
 
     def _message(self, body: msgspec.Struct, at: datetime, trace: str = "") -> bytes:
         if isinstance(body, RunTask):

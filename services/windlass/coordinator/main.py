@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 
 from windlass import ids, service
+from windlass import log as logs
 from windlass.bus import connection, streams
 from windlass.bus.connection import Bus
 from windlass.bus.consume import Puller
@@ -22,13 +23,17 @@ from windlass.coordinator.records import Records
 from windlass.coordinator.settings import Settings
 from windlass.coordinator.template import Settle, render
 from windlass.coordinator.tickets import Tickets
+from windlass.coordinator.vaults import Vaults
 from windlass.coordinator.watch import CANARY_S, COUNT_S, Watch
+from windlass.eventlog import job_keys
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import Outdated
 from windlass.ids import WorkerId
 from windlass.release import RELEASE
 from windlass.settings import Node
+
+log = logs.get()
 
 PEER_BEAT_S = 0.7
 """Coordinators say more often than others that they live, since shards wait for it."""
@@ -38,6 +43,8 @@ OWNER_IDLE_S = 3
 """A session that was silent for this long is ended by the server, and its locks with it."""
 BALANCE_S = 0.5
 PARTITIONS_S = 6 * 3600.0
+WRAP_S = 0.5
+"""How often a coordinator with an older master key looks for keys of jobs that it wraps."""
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +73,20 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         health = service.Health("coordinator", node.instance, clock)
         await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
-        settle = Evaluator().settle
-        await lead(name, node, shards, store=store, aside=aside, bus=bus, clock=clock, settle=settle, health=health, stop=stop)
+        await service.first(lambda: aside.run(job_keys.check, settings.master), stop)
+        await lead(
+            name,
+            node,
+            shards,
+            store=store,
+            aside=aside,
+            bus=bus,
+            clock=clock,
+            settle=Evaluator().settle,
+            vaults=Vaults(settings.master),
+            health=health,
+            stop=stop,
+        )
 
 
 async def lead(
@@ -80,12 +99,14 @@ async def lead(
     bus: Bus,
     clock: Clock,
     settle: Settle,
+    vaults: Vaults,
     health: service.Health,
     stop: asyncio.Event,
 ) -> None:
     """Own a share of the shards until `stop`.
 
     `store` is the session that owns them, `aside` one for all else; `settle` evaluates what is costly.
+    `vaults` has the keys for secrets.
 
     Raises:
         Outdated: a newer release has migrated the database; the shards were handed over.
@@ -105,6 +126,7 @@ async def lead(
             times=node.times,
             aside=records,
             tickets=tickets,
+            vaults=vaults,
         )
         coordinator.granted = workers.expect
         ownership = Ownership(
@@ -118,7 +140,7 @@ async def lead(
             workers=workers,
             times=node.times,
         )
-        forwarder = Forwarder(bus, records, shards)
+        forwarder = Forwarder(bus, records, shards, vaults.gateway)
         census = Census(
             name=name, bus=bus, clock=clock, peers=peers, workers=workers, records=records, shards=shards, owned=coordinator.heads
         )
@@ -161,6 +183,11 @@ async def lead(
                 workers.resume()
             await bus.tell(pulse.subject(), pulse.beat(port=0))
 
+        async def wrap() -> None:
+            assert vaults.master is not None
+            if wrapped := await aside.run(job_keys.wrap_anew, vaults.master):
+                log.info("job_keys_wrapped", keys=wrapped, by=vaults.master.first.id)
+
         await service.first(agree, stop)
         bus.on_connected(agree)
         await census.start()
@@ -176,6 +203,8 @@ async def lead(
         group.create_task(service.every(PARTITIONS_S, lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop))
         group.create_task(service.every(CANARY_S, watch.canary, stop))
         group.create_task(service.every(COUNT_S, watch.count, stop))
+        if vaults.master is not None and len(vaults.master.ids) > 1:
+            group.create_task(service.every(WRAP_S, wrap, stop))
         group.create_task(records.store_logs(stop))
         await coordinator.serve(stop)
         await ownership.leave()

@@ -145,6 +145,8 @@ def replace(connection: psycopg.Connection, now: datetime) -> None:
                     batch.items += [(row.id, task_id, part) for part in work.lists[task_id] if part.first == first]
                 case "job_vars":
                     batch.variables.append((row.id, key[1], work.variables[key[1]]))
+                case "sealed_texts":
+                    batch.sealed.append((key[0], key[1], row.id, work.sealed[key[0], key[1]]))
                 case _:
                     batch.keys += [one for one in job.projected.keys if one[:2] == key]
         if len(batch.new_jobs) + len(batch.new_tasks) > TOGETHER_MAX:
@@ -215,6 +217,11 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
             eventlog.new_items([(job.id, task, part) for job in jobs for task, parts in work.lists.items() for part in parts])
         ),
         "job_vars": [{"job": job.id, "name": name, "value": value} for job in jobs for name, value in work.variables.items()],
+        "sealed_texts": [
+            {"owner": owner, "field": name, "job": job.id, "sealed": text}
+            for job in jobs
+            for (owner, name), text in work.sealed.items()
+        ],
         "idempotency_keys": [
             {"owner": owner, "key": key, "job": job, "digest": digest} for owner, key, job, digest in projected.keys
         ],

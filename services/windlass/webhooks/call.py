@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import httpcore
+import msgspec
 
 from windlass import urls
 from windlass.clock import Clock
-from windlass.eventlog.deliveries import Taken
+from windlass.eventlog.deliveries import TARGET, Taken, Target
 from windlass.release import RELEASE
+from windlass.secrets.keys import Keys, Unopened
+from windlass.secrets.vault import unwrapped
 from windlass.webhooks.addresses import Forbidden, Resolver
 from windlass.webhooks.policy import Answer
 from windlass.webhooks.signing import sign
@@ -25,6 +28,7 @@ READ_S = 1.0
 READ_MAX = 64 * 1024
 """Bytes of an answer that are read."""
 
+_targets = msgspec.json.Decoder(Target)
 _SENDING = "http11.send_request_headers.started"
 _FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError)
 
@@ -57,10 +61,10 @@ class _Backend(httpcore.AsyncNetworkBackend):
 
 
 class Caller:
-    """Makes calls; `keys` sign them, if there are any."""
+    """Makes calls; `keys` sign them, if there are any, and `secret_keys` open what of them is sealed."""
 
-    def __init__(self, *, resolver: Resolver, keys: list[bytes], clock: Clock) -> None:
-        self._backend, self._keys, self._clock = _Backend(resolver), keys, clock
+    def __init__(self, *, resolver: Resolver, keys: list[bytes], clock: Clock, secret_keys: Keys | None = None) -> None:
+        self._backend, self._keys, self._clock, self._secret_keys = _Backend(resolver), keys, clock, secret_keys
         self._tls: ssl.SSLContext | None = None
 
     async def post(self, delivery: Taken, may_send: Callable[[], bool]) -> Answer:
@@ -75,8 +79,12 @@ class Caller:
                 raise TooLate
 
         try:
+            target = self._target(delivery)
+        except Unopened as error:
+            return Answer(None, f"its secrets cannot be read: {error}", is_final=not delivery.key)
+        try:
             async with asyncio.timeout(CALL_S) as limit:
-                url = urls.parse(delivery.url)
+                url = urls.parse(target.url)
                 async with (
                     httpcore.AsyncConnectionPool(
                         ssl_context=self._context() if url.scheme == "https" else None,
@@ -86,7 +94,7 @@ class Caller:
                     connection.stream(
                         "POST",
                         httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target),
-                        headers=self._headers(delivery, url.credentials),
+                        headers=self._headers(delivery, target.headers, url.credentials),
                         content=delivery.body,
                         extensions={"trace": trace},
                     ) as response,
@@ -106,12 +114,21 @@ class Caller:
             self._tls = httpcore.default_ssl_context()
         return self._tls
 
-    def _headers(self, delivery: Taken, credentials: str) -> list[tuple[bytes, bytes]]:
+    def _target(self, delivery: Taken) -> Target:
+        """Whom to call, with all that is sealed of it."""
+        if not delivery.sealed:
+            return Target(delivery.url, dict(delivery.headers))
+        if self._secret_keys is None or not delivery.key:
+            raise Unopened("there is no key for them here" if delivery.key else "the job's key is gone, since it was deleted")
+        vault = unwrapped(delivery.job, delivery.key, self._secret_keys)
+        return _targets.decode(vault.open(TARGET, delivery.sealed))
+
+    def _headers(self, delivery: Taken, told: Mapping[str, str], credentials: str) -> list[tuple[bytes, bytes]]:
         timestamp = int(self._clock.now().timestamp())
         found = {"content-type": "application/json; charset=UTF-8", "user-agent": f"windlass/{RELEASE}"}
         if credentials:
             found["authorization"] = f"Basic {b64encode(credentials.encode()).decode()}"
-        found |= {name.lower(): value for name, value in delivery.headers.items()}
+        found |= {name.lower(): value for name, value in told.items()}
         found |= {"webhook-id": delivery.id, "webhook-timestamp": str(timestamp)}
         if self._keys:
             found["webhook-signature"] = sign(self._keys, delivery.id, timestamp, delivery.body)

@@ -56,7 +56,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         health = service.Health("webhooks", node.instance, clock)
         await held.enter_async_context(service.serve_http(health, service.listen(node.http, "--http")))
-        caller = Caller(resolver=Resolver(settings.allow_private), keys=settings.signing_keys, clock=clock)
+        caller = Caller(
+            resolver=Resolver(settings.allow_private), keys=settings.signing_keys, clock=clock, secret_keys=settings.keys
+        )
         await tell(
             name,
             settings,
@@ -93,7 +95,7 @@ async def tell(
         store=reading,
         clock=clock,
         shards=shards,
-        project=Projection(clock),
+        project=Projection(clock, settings.keys),
         page_max=PAGE_MAX,
     )
     follower.passed = sends.wake

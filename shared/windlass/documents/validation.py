@@ -32,10 +32,8 @@ from windlass.subjects import check_queue
 
 UNBUILT = frozenset(
     {
-        "Job.secrets",
         "Job.permissions",
         "Job.autoDelete",
-        "SubJob.secrets",
         "SubJob.autoDelete",
         "Task.delay",
         "Task.runAt",

@@ -33,7 +33,10 @@ _definitions, _headers = msgspec.json.Decoder(Job), msgspec.json.Decoder(dict[st
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One call that is owed; `headers` are those of its webhook, `body` JSON; `endpoint` stands for host and path."""
+    """One call that is owed; `headers` are those of its webhook, `body` JSON; `endpoint` stands for host and path.
+
+    Where URL or headers hold secrets, `sealed` has them whole, as the job's key has sealed a `Target`.
+    """
 
     id: str
     lane: str
@@ -47,6 +50,18 @@ class Delivery:
     headers: Mapping[str, str]
     body: bytes
     created_at: datetime
+    sealed: str = ""
+
+
+TARGET, HOOKED = "delivery", "hooked"
+"""The fields as which a `Target` is sealed, and what webhooks need of a job."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom to call, and with which headers."""
+
+    url: str
+    headers: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -54,14 +69,17 @@ class Projected:
     """What some events came to."""
 
     jobs: dict[JobId, JobRow] = field(default_factory=dict)
+    wholes: dict[JobId, str] = field(default_factory=dict)
+    """Of these jobs, what webhooks need of their secrets, sealed; empty for those that have none."""
     tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
-    variables: dict[tuple[JobId, str], str] = field(default_factory=dict)
+    variables: dict[tuple[JobId, str], tuple[str, str]] = field(default_factory=dict)
+    """As everybody may see them, and sealed where that is less."""
     deliveries: list[Delivery] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A delivery to send now; `attempts` were made before."""
+    """A delivery to send now; `attempts` were made before. `sealed` as in `Delivery`, for which the job's `key` is needed."""
 
     lane: str
     host: str
@@ -73,6 +91,9 @@ class Taken:
     headers: Mapping[str, str]
     body: bytes
     attempts: int
+    sealed: str = ""
+    key: str = ""
+    """Wrapped for this service; empty if there is none, or none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +122,18 @@ def load(connection: psycopg.Connection, jobs: Collection[str], tasks: Collectio
         rows = connection.execute(statement("load_hooked"), {"ids": _uuids([*jobs, *tasks])})
         variables = connection.execute(statement("load_hooked_vars"), {"jobs": _uuids(jobs)})
     works: dict[str, JobWork] = {}
-    for identifier, job, state, definition in rows:  # jobs first
+    for identifier, job, state, definition, sealed in rows:  # jobs first
         if definition is not None:
             row = _job_rows.decode(state)
             row.definition = _definitions.decode(definition)
-            works[identifier] = JobWork(job=row)
+            works[identifier] = JobWork(job=row, sealed={(identifier, HOOKED): sealed} if sealed else {})
         elif job in works:
             works[job].tasks[identifier] = _task_rows.decode(state)
-    for job, name, value in variables:
+    for job, name, value, sealed in variables:
         if job in works:
-            works[job].variables[name] = value
+            works[job].set(name, value)
+            if sealed:
+                works[job].sealed[job, f"var {name}"] = sealed
     return works
 
 
@@ -137,6 +160,7 @@ def store(connection: psycopg.Connection, projected: Projected, now: datetime) -
                     *(_encode(msgspec.structs.replace(task, definition=_brief(task.definition))).decode() for task in tasks),
                 ],
                 "definition": [*(_encode(job.definition).decode() for job in jobs), *(None for _ in tasks)],
+                "sealed": [*(projected.wholes[job.id] for job in jobs), *("" for _ in tasks)],
                 "ended_at": [*ended, *(None for _ in tasks)],
             },
         )
@@ -148,7 +172,8 @@ def store(connection: psycopg.Connection, projected: Projected, now: datetime) -
                 {
                     "job": _uuids([job for job, _ in projected.variables]),
                     "name": [name for _, name in projected.variables],
-                    "value": list(projected.variables.values()),
+                    "value": [value for value, _ in projected.variables.values()],
+                    "sealed": [sealed for _, sealed in projected.variables.values()],
                 },
             )
         if projected.deliveries:
@@ -174,6 +199,7 @@ def _add(connection: psycopg.Connection, deliveries: Sequence[Delivery], now: da
             "headers": [_encode(d.headers).decode() for d in deliveries],
             "body": [d.body for d in deliveries],
             "created_at": [d.created_at for d in deliveries],
+            "sealed": [d.sealed for d in deliveries],
         },
     )
     lanes: dict[str, list[Delivery]] = {}
@@ -267,8 +293,8 @@ def first(lanes: Sequence[str]) -> Exchange[list[Taken]]:
     """The first delivery of each of some lanes: only when they are taken is it sure what waits in them."""
     (rows,) = yield [("read_first_deliveries", {"lanes": lanes})]
     return [
-        Taken(lane, host, endpoint, identifier, job, event, url, _headers.decode(headers), body, attempts)
-        for lane, host, endpoint, identifier, job, event, url, headers, body, attempts in rows
+        Taken(lane, host, endpoint, identifier, job, event, url, _headers.decode(headers), body, attempts, sealed, key)
+        for lane, host, endpoint, identifier, job, event, url, headers, body, attempts, sealed, key in rows
     ]
 
 

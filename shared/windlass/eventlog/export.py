@@ -31,6 +31,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "composites": ("task",),
     "each_items": ("task", "first"),
     "job_vars": ("job", "name"),
+    "sealed_texts": ("owner", "field"),
     "idempotency_keys": ("owner", "key"),
 }
 """The projections whose rows belong to a job, and their primary keys."""
@@ -40,6 +41,7 @@ _EXPORTS = {
     "composites": "export_composites",
     "each_items": "export_each_items",
     "job_vars": "export_job_vars",
+    "sealed_texts": "export_sealed_texts",
     "idempotency_keys": "export_idempotency_keys",
 }
 _REMOVALS = {
@@ -48,6 +50,7 @@ _REMOVALS = {
     "composites": "remove_composites",
     "each_items": "remove_each_items",
     "job_vars": "remove_job_vars",
+    "sealed_texts": "remove_sealed_texts",
     "idempotency_keys": "remove_idempotency_keys",
 }
 

@@ -87,6 +87,10 @@ class Batch:
     changed_composites: list[TaskRow] = field(default_factory=list)
     items: list[tuple[JobId, TaskId, Items]] = field(default_factory=list)
     """Parts of the lists of `each`."""
+    sealed: list[tuple[str, str, JobId, str]] = field(default_factory=list)
+    """Whose, field, job, text: what holds secrets."""
+    job_keys: list[tuple[JobId, str, str, str]] = field(default_factory=list)
+    """Of new jobs with secrets: job, id of the master key, the job's key wrapped, and wrapped for webhooks."""
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     keys: list[tuple[str, str, JobId, str]] = field(default_factory=list)
     """Owner, key, job, digest of the body."""
@@ -181,6 +185,20 @@ def load_items(wanted: Mapping[TaskId, int]) -> Exchange[list[tuple[TaskId, Item
     return [(TaskId(task), Items(first, _values.decode(items), is_map)) for task, first, is_map, items in rows]
 
 
+@Pipelined
+def load_secrets(jobs: Sequence[JobId], owners: Sequence[str]) -> Exchange[tuple[dict[JobId, str], dict[tuple[str, str], str]]]:
+    """The wrapped keys of some jobs, and the sealed texts of some jobs and tasks by whose they are and their field."""
+    keys, texts = yield [("load_job_keys", {"jobs": jobs}), ("load_sealed_texts", {"owners": owners})]
+    return dict(keys), {(owner, name): text for owner, name, text in texts}
+
+
+@Pipelined
+def load_sealed_items(wanted: Sequence[tuple[TaskId, str]]) -> Exchange[dict[tuple[str, str], str]]:
+    """Sealed parts of lists, of those tasks and with those fields."""
+    (rows,) = yield [("load_sealed_items", {"owner": [task for task, _ in wanted], "field": [name for _, name in wanted]})]
+    return {(owner, name): text for owner, name, text in rows}
+
+
 def _job_row(row: tuple[object, ...]) -> JobRow:
     return JobRow(id=row[0], definition=_jobs.decode(row[1]), **dict(zip(_JOB_FIELDS, row[2:], strict=True)))  # type: ignore[arg-type]  # as selected
 
@@ -242,6 +260,10 @@ def _calls(batch: Batch) -> Iterator[Call]:
         yield "update_composites", _composites(batch.changed_composites)
     if batch.items:
         yield "insert_items", new_items(batch.items)
+    if batch.sealed:
+        yield "keep_sealed_texts", _named(("owner", "field", "job", "sealed"), batch.sealed)
+    if batch.job_keys:
+        yield "keep_job_keys", _named(("job", "master", "wrapped", "webhooks"), batch.job_keys)
     if batch.variables:
         yield "set_variables", _named(("job", "name", "value"), batch.variables)
     if counts := [(shard, state, n) for (shard, state), n in batch.counts.items() if n]:

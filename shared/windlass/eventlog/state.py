@@ -34,6 +34,7 @@ from windlass.messages.events import (
     TaskSkipped,
     TaskStarted,
 )
+from windlass.secrets.vault import WHOLE, Vault
 
 REQUESTS_KEPT = 20
 """Requests to cancel or restart a job that are remembered: one that comes again after others is not carried out twice."""
@@ -79,6 +80,12 @@ class JobWork:
     """Variables that were set since the last commit."""
     listed: list[tuple[TaskId, Items]] = field(default_factory=list)
     """Parts of lists that were evaluated since the last commit."""
+    vault: Vault | None = None
+    """What its secrets are sealed with, for whoever may see them: the rows here are whole then, and shown without when stored."""
+    sealed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Texts with secrets, by whose they are and the field, as table `sealed_texts` holds them."""
+    set_sealed: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Those that were set since the last commit."""
     to_stop: set[TaskId] = field(default_factory=set)
     """Tasks that a worker still runs though they have ended, since the last commit."""
 
@@ -102,6 +109,21 @@ class JobWork:
         """A variable has this value."""
         self.variables_size += len(value) - len(self.variables.get(name, ""))
         self.variables[name] = value
+
+    def keep_sealed(self, event: JobEvent) -> None:
+        """Keep what an event holds sealed, once it is folded; what shows all by now has nothing sealed any more."""
+        assert self.job is not None
+        found: dict[str, str] = getattr(event, "sealed", {})
+        owner = getattr(event, "task", self.job.id)
+        for name in event.__struct_fields__:
+            if name in WHOLE:
+                self._seal(owner, f"items {event.first}" if isinstance(event, ItemsListed) else name, found.get(name, ""))
+        if isinstance(event, TaskCompleted) and event.result and (var := self.tasks[event.task].definition.var):
+            self._seal(self.job.id, f"var {var}", found.get("result", ""))
+
+    def _seal(self, owner: str, name: str, text: str) -> None:
+        if text or (owner, name) in self.sealed:
+            self.sealed[owner, name] = self.set_sealed[owner, name] = text
 
     def item(self, task: TaskId, index: int) -> tuple[Any, bool] | None:
         """An element of a list and whether the list is a map; None if it is not in memory."""
@@ -207,6 +229,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             job.position, job.started_at = max(job.position, 1), job.started_at or event.at
         case _:
             assert_never(event)
+    if work.sealed or getattr(event, "sealed", None):
+        work.keep_sealed(event)
 
 
 def _remember(job: JobRow, request: str) -> None:

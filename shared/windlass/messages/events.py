@@ -1,7 +1,9 @@
 """Events of a job's stream: facts, in the past tense, kept for ever.
 
 Each carries what was decided, so that nobody recomputes it. An event gains fields with defaults only; a change of meaning
-is a new event. `TIMED` events may set or end a timer; whether one does (`eventlog.state.is_timed`) is stored beside it at append,
+is a new event. What holds secrets of its job shows none, and stands whole in `sealed`, by its field, sealed by the job's key.
+
+`TIMED` events may set or end a timer; whether one does (`eventlog.state.is_timed`) is stored beside it at append,
 and so is whether the job has webhooks that want to hear of it (`Job.is_hooked`), each with an index of its own.
 """
 
@@ -29,6 +31,7 @@ class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     trace: str | None = None
     parent: TaskId | None = None
     parent_job: JobId | None = None
+    sealed: dict[str, str] = {}
 
 
 class JobDelayed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.delayed"):
@@ -63,6 +66,7 @@ class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     at: datetime
     retries: int = 0
     parent: TaskId | None = None
+    sealed: dict[str, str] = {}
 
 
 class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.delayed"):
@@ -79,6 +83,7 @@ class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     at: datetime
     retries: int = 0
     parent: TaskId | None = None
+    sealed: dict[str, str] = {}
 
 
 class TaskQueued(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.queued"):
@@ -100,6 +105,7 @@ class TaskSkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     at: datetime
     parent: TaskId | None = None
     job_progress: float | None = None
+    sealed: dict[str, str] = {}
 
 
 class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.refused"):
@@ -115,6 +121,7 @@ class TaskRefused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     parent: TaskId | None = None
     counts: str = ""
     job_progress: float | None = None
+    sealed: dict[str, str] = {}
 
 
 class TaskOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.opened"):
@@ -133,9 +140,10 @@ class TaskOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     parent: TaskId | None = None
     subjob: JobId | None = None
     scope: dict[str, Any] = {}
+    sealed: dict[str, str] = {}
 
 
-class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="task.listed"):
+class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.listed"):
     """A part of the list of an `each`, evaluated: a JSON array of elements, the first of which has the index `first`.
 
     The elements of a map are objects with `key` and `value`; `is_map` says so.
@@ -146,6 +154,7 @@ class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     items: msgspec.Raw
     is_map: bool
     at: datetime
+    sealed: dict[str, str] = {}
 
 
 class TaskStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.started"):
@@ -179,6 +188,7 @@ class TaskCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     at: datetime
     result: str = ""
     job_progress: float | None = None
+    sealed: dict[str, str] = {}
 
 
 class TaskFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.failed"):
@@ -224,6 +234,7 @@ class JobCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     at: datetime
     result: str = ""
+    sealed: dict[str, str] = {}
 
 
 class JobFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.failed"):

@@ -11,7 +11,7 @@ from windlass.secrets.redaction import Redactor
 
 Made = TypeVar("Made", bound=msgspec.Struct)
 
-WHOLE = ("definition", "result", "items", "scope")
+WHOLE = frozenset({"definition", "result", "items", "scope"})
 """Fields of events and rows that are kept whole as well, sealed, where they hold a secret; an `error` is only redacted."""
 _PLACE = "job key"
 
@@ -63,6 +63,11 @@ class Vault:
         if not isinstance(whole, str):
             self._shown[id(whole)] = whole, shown, text  # an event and the row that it makes have it in common
         return shown, text
+
+    def clear(self, field: str, whole: Made) -> Made:
+        """A struct as everybody may see it."""
+        shown: Made = self._pair(field, whole)[0]
+        return shown
 
     def seal(self, field: str, whole: Any) -> str:
         """A value, sealed as a field of this job."""

@@ -92,6 +92,9 @@ class Database:
         self.tasks_of: dict[JobId, dict[TaskId, None]] = {}
         self.variables: dict[JobId, dict[str, str]] = {}
         self.items: dict[TaskId, list[Items]] = {}
+        self.sealed: dict[tuple[str, str], str] = {}
+        self.job_keys: dict[JobId, tuple[str, str]] = {}
+        """By job: its key wrapped, and wrapped for webhooks."""
         self.counts: Counter[tuple[int, str]] = Counter()
         self.keys: dict[tuple[str, str], tuple[JobId, str]] = {}
         self.nodes: dict[str, NodeBeat] = {}
@@ -104,6 +107,10 @@ class Database:
             log.commit: self._commit,
             log.load: self._load,
             log.load_items: self._load_items,
+            log.load_secrets: self._load_secrets,
+            log.load_sealed_items: lambda session, wanted: {
+                place: self.sealed[place] for place in wanted if place in self.sealed
+            },
             log.take: self._take,
             log.release: self._release,
             log.formats: lambda session: (newest(), newest()),
@@ -189,6 +196,12 @@ class Database:
             for part in [part for part in self.items.get(name, ()) if part.next > index][:2]
         ]
 
+    def _load_secrets(
+        self, session: Session, jobs: Sequence[JobId], owners: Sequence[str]
+    ) -> tuple[dict[JobId, str], dict[tuple[str, str], str]]:
+        texts = {place: text for place, text in self.sealed.items() if place[0] in owners and not place[1].startswith("items ")}
+        return {job: self.job_keys[job][0] for job in jobs if job in self.job_keys}, texts
+
     def _commit(self, session: Session, batch: Batch) -> None:
         self.check_heads(batch)
         self.check_new(batch)
@@ -198,6 +211,10 @@ class Database:
         for event in batch.events:
             self.events[event.shard].append(event)
             self.versions.setdefault(event.stream, set()).add(event.version)
+        for changed in batch.changed_jobs:
+            changed.definition = self.jobs[changed.id].definition  # what never changes of a row is not written again
+        for row in batch.changed_tasks:
+            _keep_fixed(self.tasks[row.id], row)
         for job in (*batch.new_jobs, *batch.changed_jobs):
             self.jobs[job.id] = job
         for task in (*batch.new_tasks, *batch.changed_tasks):
@@ -208,6 +225,10 @@ class Database:
             self.items.setdefault(listed, []).append(part)
         for name, variable, value in batch.variables:
             self.variables.setdefault(name, {})[variable] = value
+        for whose, part_name, _, text in batch.sealed:
+            self.sealed[whose, part_name] = text
+        for name, _, wrapped, hooked in batch.job_keys:
+            self.job_keys[name] = wrapped, hooked
         self.counts.update(batch.counts)
         for owner, key, name, digest in batch.keys:
             self.keys[owner, key] = (name, digest)
@@ -301,6 +322,12 @@ def _copy(row: TaskRow) -> TaskRow:
     return msgspec.structs.replace(row, composite=copy(row.composite))
 
 
+def _keep_fixed(stored: TaskRow, row: TaskRow) -> None:
+    row.definition = stored.definition
+    if row.composite is not None and stored.composite is not None:
+        row.composite = msgspec.structs.replace(row.composite, scope=stored.composite.scope)
+
+
 def _copied(argument: Any) -> Any:
     """What travels: rows of a batch are copied, all else cannot change."""
     if not isinstance(argument, Batch):
@@ -317,6 +344,8 @@ def _copied(argument: Any) -> Any:
         changed_composites=list(argument.changed_composites),
         items=list(argument.items),
         variables=list(argument.variables),
+        sealed=list(argument.sealed),
+        job_keys=list(argument.job_keys),
         counts=Counter(argument.counts),
         keys=list(argument.keys),
     )

@@ -45,6 +45,7 @@ class Owed:
     headers: str
     body: bytes
     created_at: datetime
+    sealed: str = ""
     state: str = "WAITING"
     attempts: int = 0
 
@@ -53,9 +54,9 @@ class Deliveries:
     """The statements of `deliveries.py`."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, str, str | None]] = {}
-        """By job or task: the job, the state, and the definition if it is a job."""
-        self._variables: dict[tuple[str, str], str] = {}
+        self._known: dict[str, tuple[str, str, str | None, str]] = {}
+        """By job or task: the job, the state, the definition if it is a job, and what is sealed of that."""
+        self._variables: dict[tuple[str, str], tuple[str, str]] = {}
         self._senders: dict[Session, int] = {}
         self._numbers = itertools.count(1)
         self.owed: dict[str, Owed] = {}
@@ -90,23 +91,23 @@ class Deliveries:
 
     def _load_variables(self, parameters: Parameters) -> list[Any]:
         jobs = {job.hex for job in parameters["jobs"]}
-        return [(job, name, value) for (job, name), value in self._variables.items() if job in jobs]
+        return [(job, name, *values) for (job, name), values in self._variables.items() if job in jobs]
 
     def _keep(self, parameters: Parameters) -> None:
-        for row, job, state, definition in _rows(parameters, "id", "job", "state", "definition"):
+        for row, job, state, definition, sealed in _rows(parameters, "id", "job", "state", "definition", "sealed"):
             kept = self._known.get(row.hex)
-            self._known[row.hex] = (job.hex, state, definition) if kept is None else (kept[0], state, kept[2])
+            self._known[row.hex] = (job.hex, state, definition, sealed) if kept is None else (kept[0], state, *kept[2:])
 
     def _drop(self, parameters: Parameters) -> None:
         for row in parameters["ids"]:
             self._known.pop(row.hex, None)
 
     def _keep_variables(self, parameters: Parameters) -> None:
-        for job, name, value in _rows(parameters, "job", "name", "value"):
-            self._variables[job.hex, name] = value
+        for job, name, value, sealed in _rows(parameters, "job", "name", "value", "sealed"):
+            self._variables[job.hex, name] = value, sealed
 
     def _add(self, parameters: Parameters) -> None:
-        columns = ("id", "lane", "job", "version", "hook", "event", "url", "headers", "body", "created_at")
+        columns = ("id", "lane", "job", "version", "hook", "event", "url", "headers", "body", "created_at", "sealed")
         for row, lane, job, *rest in _rows(parameters, *columns):
             assert row.hex not in self.owed, f"delivery {row.hex} exists"
             self.owed[row.hex] = Owed(row.hex, lane.hex, job.hex, *rest)

@@ -62,6 +62,7 @@ from windlass.messages.events import (
     TaskStarted,
 )
 from windlass.messages.jobs import Job, Retry, SubJob, Task, every, used
+from windlass.secrets.redaction import Redactor
 from windlass.settings import LOST_ATTEMPTS_MAX
 from windlass.subjects import check_queue
 
@@ -280,6 +281,7 @@ class _Decision:
         try:
             context = self._context(work, place.scope)
             task = evaluate(task, context, self._render)
+            _check_readable(work, task)
             if task.if_.strip() == "false":
                 yield work, TaskSkipped(**row, definition=task, job_progress=self._reached(work, parent, 1.0))
                 return
@@ -360,10 +362,10 @@ class _Decision:
         if row.state != "RUNNING" or below.state not in ENDED:
             return
         if below.state == "COMPLETED":
-            yield from self._end_well(row, below.result, work)
+            yield from self._end_well(row, _handed_up(below.result, under, work), work)
             return
         failure = self._failure(work, row.definition, self._above(work, row))
-        yield from self._failed(row, below.error, "child", failure, work)
+        yield from self._failed(row, _handed_up(below.error, under, work), "child", failure, work)
 
     # -- a composite goes on ----------------------------------------------------------------------------------------
 
@@ -575,7 +577,7 @@ class _Decision:
         return {
             "inputs": job.definition.inputs,
             "tasks": work.variables,
-            "secrets": {},
+            "secrets": job.definition.secrets,
             "job": {"id": job.id, "name": job.definition.name},
             "items": scope,
         }
@@ -683,6 +685,28 @@ def _why(task: TaskRow, command: Fence) -> str:
     if task.state not in ("SCHEDULED", "RUNNING"):
         return "ended"
     return "worker" if task.worker and task.worker != command.worker else "unclaimed"
+
+
+def _check_readable(work: JobWork, task: Task) -> None:
+    """Whether what everybody must be able to read of a task holds no secret.
+
+    Raises:
+        Invalid: it does.
+    """
+    if work.vault is None:
+        return
+    for name in ("queue", "var"):
+        text = getattr(task, name)
+        if work.vault.redactor.text(text) != text:
+            raise Invalid(f"its {name} holds a secret, and everybody can read that; choose another name")
+
+
+def _handed_up(text: str, under: JobWork, above: JobWork) -> str:
+    """What a job gives to the one that waits for it: without secrets that only the lower one knows to be some."""
+    if under.vault is None:
+        return text
+    known = above.vault.redactor.values if above.vault is not None else ()
+    return Redactor(value for value in under.vault.redactor.values if value not in known).text(text)
 
 
 def run_to_end(command: JobCommand, works: Works, now: datetime, render: Render, fold: Fold) -> list[Step]:

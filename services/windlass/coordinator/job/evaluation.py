@@ -70,9 +70,10 @@ def evaluate(task: Task, context: Context, render: Render) -> Task:
         return task
     evaluated = msgspec.structs.replace(task, **changes)
     size = len(msgspec.json.encode(evaluated))
-    if size > DEFINITION_MAX:
+    most = DEFINITION_MAX * 2 // 3 if context["secrets"] else DEFINITION_MAX  # sealed, it takes a third more
+    if size > most:
         raise Invalid(
-            f"its definition takes {size} bytes with its templates evaluated, and a worker can be sent {DEFINITION_MAX}; "
+            f"its definition takes {size} bytes with its templates evaluated, and a worker can be sent {most}; "
             "hand large values on as a file or an address"
         )
     return evaluated

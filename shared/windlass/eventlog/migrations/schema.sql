@@ -81,7 +81,8 @@ CREATE TABLE hooked (
     job uuid NOT NULL,
     state json NOT NULL,
     definition json,
-    ended_at timestamp with time zone
+    ended_at timestamp with time zone,
+    sealed text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE hooked ADD CONSTRAINT hooked_pkey PRIMARY KEY (id);
 CREATE INDEX hooked_ended ON hooked USING btree (ended_at) WHERE (ended_at IS NOT NULL);
@@ -210,6 +211,15 @@ CREATE TABLE scheduler_time (
 );
 ALTER TABLE scheduler_time ADD CONSTRAINT scheduler_time_one_check CHECK (one);
 ALTER TABLE scheduler_time ADD CONSTRAINT scheduler_time_pkey PRIMARY KEY (one);
+
+CREATE TABLE sealed_texts (
+    owner uuid NOT NULL,
+    field text NOT NULL,
+    job uuid NOT NULL,
+    sealed text NOT NULL
+);
+ALTER TABLE sealed_texts ADD CONSTRAINT sealed_texts_pkey PRIMARY KEY (owner, field);
+CREATE INDEX sealed_texts_of_job ON sealed_texts USING btree (job);
 
 CREATE TABLE shards (
     shard smallint NOT NULL,
@@ -434,6 +444,10 @@ GRANT SELECT ON TABLE scheduler_time TO windlass_coordinator;
 GRANT SELECT ON TABLE scheduler_time TO windlass_gateway;
 GRANT INSERT, SELECT, UPDATE ON TABLE scheduler_time TO windlass_scheduler;
 GRANT SELECT ON TABLE scheduler_time TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE sealed_texts TO windlass_coordinator;
+GRANT SELECT ON TABLE sealed_texts TO windlass_gateway;
+GRANT SELECT ON TABLE sealed_texts TO windlass_scheduler;
+GRANT SELECT ON TABLE sealed_texts TO windlass_webhooks;
 GRANT SELECT, UPDATE ON TABLE shards TO windlass_coordinator;
 GRANT SELECT ON TABLE shards TO windlass_gateway;
 GRANT SELECT ON TABLE shards TO windlass_scheduler;
