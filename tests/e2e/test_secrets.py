@@ -102,7 +102,12 @@ def _job(them: Receiver) -> dict[str, Any]:
         "webhooks": [
             {
                 "url": f"{them.url}/hook?plain=1",
-                "headers": {"Authorization": "Bearer {{ upper(secrets.short) }}", "X-Made": "{{ tasks.sum }}", "X-Plain": "p"},
+                "headers": {
+                    "Authorization": "Bearer {{ upper(secrets.short) }}",
+                    "X-Made": "{{ tasks.sum }}",
+                    "X-Key": "{{ secrets.token }}",
+                    "X-Echoed": "{{ tasks.echoed }}",
+                },
             }
         ],
         "tasks": [
@@ -176,6 +181,7 @@ def test_a_task_sees_its_secrets_and_nobody_finds_them_anywhere(running: Up, the
     last = them.calls[-1]
     assert last.headers["authorization"] == "Bearer XYZ"
     assert last.headers["x-made"] == digest
+    assert [last.headers[name].encode("latin-1").decode() for name in ("x-key", "x-echoed")] == [TOKEN, TOKEN]
     everything = json.dumps([told, job, ask(running, "/jobs"), [call.body.decode() for call in them.calls]], ensure_ascii=False)
     for form in forms(TOKEN) + forms(OTHER):
         assert form.decode() not in everything

@@ -228,7 +228,8 @@ class _Filler:
             target = f"Go struct field of type {target}" if target in _SCALARS else target
             text = f"json: cannot unmarshal {_GO_KINDS[node.kind]} into {target} ({place}: write {wanted})"
         else:
-            quoted = f" `{node.text[:20]}`" if node.text else ""
+            secret = place == "secrets" or place.endswith(".secrets")  # what is wrong ends in logs and in the quarantine
+            quoted = f" `{node.text[:20]}`" if node.text and not secret else ""
             text = f"line {node.line}: cannot unmarshal {_YAML_TAGS[node.kind]}{quoted} into {target} ({place}: write {wanted})"
         self.wrong.append(Problem(text, place, node.line, node.column))
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from windlass.documents.reading import Form, decode_job
+from windlass.documents.reading import Form, decode_job, read_job
 from windlass.documents.tree import COMPOSITES_MAX
 from windlass.documents.validation import check_job
 from windlass.errors import Invalid
@@ -343,3 +343,10 @@ def test_composites_without_end_are_refused_while_reading(form: Form) -> None:
     for body in (nested(100), nested(150, "each"), b'{"a":' * 200 + b"1" + b"}" * 200):
         with pytest.raises(Invalid, match="nested"):
             decode_job(body, form)
+
+
+@pytest.mark.parametrize("secrets", ["hunter2", "{a: [hunter2]}", "{a: {b: hunter2}}"])
+def test_what_is_wrong_with_secrets_is_told_without_them(secrets: str) -> None:
+    with pytest.raises(Invalid, match="secrets") as refused:
+        read_job(f"name: a\nsecrets: {secrets}\ntasks: [{{name: t, run: x}}]\n".encode())
+    assert "hunter2" not in str(refused.value)
