@@ -113,11 +113,13 @@ example NAME:
 image SERVICE BASE="python:3.13-slim":
     #!/usr/bin/env bash
     set -euo pipefail
-    packages=deploy/build/{{ SERVICE }}
-    rm -rf "$packages" "$packages.wheel"
+    mkdir -p deploy/build
+    made=$(mktemp -d deploy/build/{{ SERVICE }}.XXXXXX)
+    trap 'rm -rf "$made"' EXIT
+    packages=$made/packages
     python=$(docker run --rm --entrypoint python3 {{ BASE }} -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     machine=$(docker version --format '{{{{.Server.Arch}}' | sed 's/amd64/x86_64/; s/arm64/aarch64/')
-    uv build --quiet --wheel --out-dir "$packages.wheel"
-    wheel=$(realpath "$packages.wheel"/*.whl)
+    uv build --quiet --wheel --out-dir "$made/wheel"
+    wheel=$(realpath "$made/wheel"/*.whl)
     uv pip install --quiet --target "$packages" --python-version "$python" --python-platform "$machine-manylinux_2_28" "windlass[{{ SERVICE }}] @ file://$wheel"
     docker build --quiet --build-arg BASE={{ BASE }} --build-arg SERVICE={{ SERVICE }} --tag "windlass/{{ SERVICE }}:${WINDLASS_TAG:-latest}" --file deploy/Dockerfile "$packages"
