@@ -672,7 +672,11 @@ PARAMETERS: dict[str, Mapping[str, object]] = {
     "load_keys": {"owner": ["guest"], "key": ["k"]},
     "find_due": {"shards": [0, 1], "now": NOW, "most": 10},
     "find_running": {"shards": [0, 1]},
-    "update_jobs": log._columns([], log._JOB_CHANGES),
+    "update_jobs": log._changed_jobs([]),
+    "load_past_rows": {"jobs": [UUID(JOB)], "whole": [UUID(JOB)], "tasks": [UUID(ROW)]},
+    "load_past_composites": {"tasks": [UUID(ROW)]},
+    "load_whole_lists": {"tasks": [UUID(ROW)]},
+    "clear_variables": {"jobs": [UUID(JOB)]},
     "update_tasks": log._columns([], log._TASK_CHANGES),
 }
 

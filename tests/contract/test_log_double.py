@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from tests.contract.test_log import SHARD, SHARDS, Installation, Writer
-from tests.support.memory.database import Database, MemoryConnection, MemoryReader
+from tests.support.memory.database import Database, MemoryConnection, MemoryReader, ended_of
+from tests.support.play import Play
 from tests.support.scenario import (
     JOB,
     NOW,
@@ -23,6 +24,7 @@ from tests.support.scenario import (
     dispatched,
     job,
     job_completed,
+    job_failed,
     progressed,
     queued,
     running,
@@ -33,6 +35,7 @@ from tests.support.scenario import (
 from tests.support.stack import Servers
 from windlass import ids
 from windlass.clock import system
+from windlass.coordinator.job import pasts
 from windlass.errors import Unavailable
 from windlass.eventlog import deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
@@ -42,9 +45,10 @@ from windlass.eventlog.follow import Reading, Stuck
 from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
-from windlass.messages.events import JobEvent, JobSubmitted, TaskOpened
-from windlass.messages.jobs import Parallel, Webhook
+from windlass.messages.events import JobEvent, JobRestarted, JobSubmitted, TaskOpened
+from windlass.messages.jobs import Each, Job, Parallel, Task, Webhook
 from windlass.messages.notices import LogPart, NodeBeat
+from windlass.messages.reruns import Redo
 from windlass.scheduler import firing, steady
 from windlass.webhooks.projection import Projection
 
@@ -154,6 +158,61 @@ async def test_a_working_set_is_what_can_change_and_what_was_asked_for(owner: Ow
     assert {row.id for row in (await owner.store.run(log.load, [JOB], [ROW], [])).tasks} == {ROW, task_id(2)}
     nothing = await owner.store.run(log.load, [_other(1)], [TaskId(_other(2))], [("ann", "k")])
     assert (nothing.jobs, nothing.tasks, nothing.variables, nothing.keys) == ([], [], [], {})
+
+
+async def test_what_did_not_end_well_is_found_by_the_last_rows(owner: Owner) -> None:
+    """Of a job that was run again twice, below composites and as steps of its own."""
+    inner = Task(name="p", parallel=Parallel(tasks=(task("x"), task("y"), task("z"))), on_error="continue")
+    outer = Task(name="e", each=Each(list="[1, 2, 3]", task=inner, concurrency=2), on_error="continue")
+    play = Play(lambda row: Exception("no") if row.definition.name != "x" else "")
+    play.submit(Job(name="j", tasks=(task("a", on_error="ignore"), outer, task("x", var="v")))).run()
+    play.restart("failed").run()
+    await owner.commit(*(event for _, event in play.log), change=_with_composites(owner, play))
+    work = play.whole[JOB]
+    composites = [row.id for row in work.tasks.values() if row.composite is not None]
+    found = await owner.store.run(log.load_past, [JOB], [JOB], composites)
+    expected = ended_of(list(work.tasks.values()), [JOB], composites, work.lists)
+    assert sorted(found.unwell) == sorted(expected.unwell)
+    assert len(found.unwell) == 2 + 2 * 3 + 6 * 2
+    for name in composites:
+        assert pasts.of_composite(name, found) == pasts.of_composite(name, expected)
+    assert work.job is not None
+    assert pasts.of_job(work.job, found).redo.indexes == (1, 2, 4)
+    none = await owner.store.run(log.load_past, [JOB], [], [])
+    assert (none.unwell, none.composites, none.parts) == ([], {}, [])
+
+
+def _with_composites(owner: Owner, play: Play) -> Callable[[Any], None]:
+    def change(batch: Any) -> None:
+        batch.new_composites = [row for row in batch.new_tasks if row.composite is not None]
+        batch.items = [(JOB, name, part) for name, parts in play.whole[JOB].lists.items() for part in parts]
+
+    return change
+
+
+async def test_variables_that_are_cleared_are_gone_and_those_set_after_it_are_there(owner: Owner) -> None:
+    await owner.commit(*running(ONE), completed(ROW, "7"), job_completed("7"))
+    await owner.commit(JobRestarted(run=2, key="k", at=THEN, anew=True), change=lambda batch: batch.cleared.append(JOB))
+    loaded = await owner.store.run(log.load, [JOB], [], [])
+    assert (loaded.jobs[0].position, loaded.jobs[0].result, loaded.variables) == (1, "", [])
+
+    def both(batch: Any) -> None:
+        batch.cleared.append(JOB)
+        batch.variables.append((JOB, "y", "2"))
+
+    await owner.commit(progressed(ROW, 1, 1), change=both)
+    assert (await owner.store.run(log.load, [JOB], [], [])).variables == [(JOB, "y", "2")]
+
+
+async def test_what_a_run_goes_through_is_kept_with_its_job(owner: Owner) -> None:
+    redo = Redo(indexes=(1, 3), again={1: ROW})
+    await owner.commit(*running(ONE), job_failed("no"))
+    await owner.commit(JobRestarted(run=2, key="k", at=THEN, redo=redo, parent=ROW))
+    (row,) = (await owner.store.run(log.load, [JOB], [], [])).jobs
+    assert (row.redo, row.position, row.parent) == (redo, 1, ROW)
+    await owner.commit(JobRestarted(run=3, key="l", at=THEN, anew=True))
+    (row,) = (await owner.store.run(log.load, [JOB], [], [])).jobs
+    assert row.redo is None
 
 
 async def test_what_was_loaded_is_nobody_elses(owner: Owner) -> None:

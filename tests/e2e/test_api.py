@@ -142,6 +142,35 @@ def test_a_job_that_failed_goes_on_where_it_failed(api: Api, tmp_path: Path) -> 
     assert api.ask("PUT", f"/jobs/{'0' * 31}f/restart") == (404, {"message": "job not found"})
 
 
+def test_only_what_failed_runs_again_and_then_all_from_the_start(api: Api, tmp_path: Path) -> None:
+    """Elements of a list, and the job that a task stands for; what ended well keeps its row and its result."""
+    door = tmp_path / "door"
+    job = api.submit(
+        "name: twice\noutput: '{{ tasks.r0 }} {{ tasks.r1 }} {{ tasks.r2 }} {{ tasks.s }}'\n"
+        "tasks:\n"
+        "  - name: both\n    parallel:\n      tasks:\n"
+        '        - name: list\n          onError: continue\n          each:\n            list: \'["x", "y", "z"]\'\n'
+        "            task: {name: '{{ item.value }}', onError: continue, var: 'r{{ item.index }}',\n"
+        "                   env: {I: '{{ item.index }}', V: '{{ item.value }}'},\n"
+        f"                   run: 'test $I != 1 || test -e {door} || exit 1; echo -n $V$WINDLASS_RUN > $TORK_OUTPUT'}}\n"
+        "        - name: below\n          onError: continue\n          var: s\n          subjob:\n            name: sub\n"
+        "            output: '{{ tasks.first }}{{ tasks.last }}'\n            tasks:\n"
+        "              - {name: first, var: first, run: 'echo -n f$WINDLASS_RUN > $TORK_OUTPUT'}\n"
+        f"              - {{name: last, var: last, run: 'test -e {door} && echo -n l$WINDLASS_RUN > $TORK_OUTPUT'}}\n"
+    )["id"]
+    assert api.ended(job)["state"] == "FAILED"
+    door.touch()
+    assert api.ask("PUT", f"/jobs/{job}/restart?only=failed") == (200, {"status": "OK"})
+    wait_for("the end", lambda: api.ended(job)["state"] == "COMPLETED", 30)
+    assert api.ended(job)["result"] == "x1 y2 z1 f1l2"
+    assert api.ask("PUT", f"/jobs/{job}/restart?only=failed") == (400, {"message": "job has no failed tasks to run again"})
+    for query in ("only=some", "from=end", "from=start&only=failed"):
+        status, answer = api.ask("PUT", f"/jobs/{job}/restart?{query}")
+        assert (status, answer["message"]) == (400, "restart takes ?from=start or ?only=failed, or neither")
+    assert api.ask("PUT", f"/jobs/{job}/restart?from=start") == (200, {"status": "OK"})
+    wait_for("the end again", lambda: api.ended(job).get("result") == "x3 y3 z3 f1l1", 30)
+
+
 def test_who_waits_for_a_job_that_is_cancelled_is_answered(api: Api) -> None:
     answers: list[Any] = []
     body = "name: waited\nwait: {timeout: 60s}\ntasks: [{name: t, run: sleep 60}]"

@@ -14,6 +14,7 @@ from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
 from windlass.eventlog.rows import ENDED
 from windlass.ids import JobId
+from windlass.messages.commands import How
 from windlass.messages.jobs import Each, Job, Parallel, Retry, SubJob, Task
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def draw_shape(chance: Random, number: int) -> Shape:
 
     name = f"job-{number}"
     tasks: tuple[Task, ...]
-    match chance.randrange(10):
+    match chance.randrange(11):
         case 0:
             return Shape(
                 Job(name=name, tasks=(Task(name="one", run=f"{nap()}; echo hi", priority=chance.randrange(10)),)), ("COMPLETED",)
@@ -100,10 +101,18 @@ def draw_shape(chance: Random, number: int) -> Shape:
             )
             tasks = (Task(name="starts", subjob=below, var="s"), Task(name="then", run=nap()))
             return Shape(Job(name=name, tasks=tasks, output="{{ tasks.s }}"), ("COMPLETED",), "deep")
+        case 9:
+            deep = Parallel(tasks=(Task(name="well", run=nap()), Task(name="breaks", run=f"{nap()}; exit 1")))
+            each = Each(list="[1, 2]", task=Task(name="{{ item.value }}", parallel=deep, on_error="continue"))
+            below = SubJob(name=f"below {name}", tasks=(Task(name="of both", each=each),))
+            return Shape(Job(name=name, tasks=(Task(name="starts", subjob=below),)), ("FAILED",))
         case _:
             run = f"{DEAF}{nap()}; {nap()}"
             tasks = (Task(name="deaf", run=run), Task(name="then", run=nap()))
             return Shape(Job(name=name, tasks=tasks), ("COMPLETED",))
+
+
+HOWS: tuple[How, ...] = ("", "failed", "start")
 
 
 class User:
@@ -117,6 +126,7 @@ class User:
         self.key = f"key-{number}" if chance.random() < 0.7 else None
         self._cancels_s = chance.uniform(0, 3) if chance.random() < 0.25 else None
         self._restarts = chance.random() < 0.3
+        self._how: How = HOWS[number % 3]
         self._waits = chance.random() < 0.2
         if self._cancels_s is not None and chance.random() < 0.5:
             run = f"{chance.choice(('', DEAF))}sleep 600"
@@ -161,14 +171,14 @@ class User:
                 await self._cancel(self.job)
 
     async def _restart(self, job: JobId) -> None:
-        """Go on with it if it has failed or was cancelled."""
+        """Go on with it once it has ended, if it may."""
         world = self._world
         while (row := world.database.jobs[job]).state not in ENDED:
             await asyncio.sleep(PAUSE_S)
-        if row.state == "COMPLETED":
+        if row.state == "COMPLETED" and self._how != "start":
             return
         while True:
-            said = await self._ask(lambda: world.gateway.restart(job))
+            said = await self._ask(lambda: world.gateway.restart(job, self._how))
             if said == "done":
                 world.say("user", f"restarted {job}")
                 self.cancelled = False
@@ -263,9 +273,9 @@ class Gateway:
         """`PUT /jobs/{job}/cancel`: `done`, the error, or None if nobody knows."""
         return await self._command(lambda: self.commands.cancel(job))
 
-    async def restart(self, job: JobId) -> Any:
+    async def restart(self, job: JobId, how: How) -> Any:
         """`PUT /jobs/{job}/restart`, likewise."""
-        return await self._command(lambda: self.commands.restart(job))
+        return await self._command(lambda: self.commands.restart(job, how))
 
     async def _command(self, send: Callable[[], Any]) -> Any:
         async def serve() -> Any:

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from tests.support.memory.database import ended_of
 from tests.support.scenario import JOB, NOW, W1
+from windlass.coordinator.job import pasts
 from windlass.coordinator.job.decide import may_open, run_to_end
 from windlass.coordinator.job.outgoing import advance_due
 from windlass.coordinator.template import render
@@ -20,10 +22,12 @@ from windlass.messages.commands import (
     CompleteTask,
     ExpandTask,
     FailTask,
+    How,
     JobCommand,
+    RestartJob,
     SubmitJob,
 )
-from windlass.messages.events import JobEvent, JobSubmitted
+from windlass.messages.events import JobEvent, JobSubmitted, TaskOpened
 from windlass.messages.jobs import Job
 
 Does = Callable[[TaskRow], str | Exception]
@@ -40,7 +44,7 @@ class Play:
         self.log: list[tuple[JobId, JobEvent]] = []
         self.now: datetime = NOW
         self.does: Does = does or (lambda row: "")
-        self.biggest = 0
+        self.restarts = self.biggest = 0
         """The most rows that were at work at a time."""
 
     def say(self, command: JobCommand) -> list[JobEvent]:
@@ -66,6 +70,26 @@ class Play:
             work.touched.clear()
             work.listed.clear()
             work.set_variables.clear()
+
+    def restart(self, how: How = "", job: JobId = JOB) -> "Play":
+        """Somebody lets a job run again, and what it was is in memory then."""
+        self.restarts += 1
+        self.recall(job)
+        self.say(RestartJob(job=job, key=f"restart-{self.restarts}", how=how))
+        return self
+
+    def recall(self, job: JobId) -> None:
+        """What became of a job that has ended, and of its composites, and of the jobs below it."""
+        whole, work = self.whole[job], self.works[job]
+        rows = list(whole.tasks.values())
+        ended = ended_of(rows, [job], [row.id for row in rows], whole.lists)
+        assert whole.job is not None
+        work.pasts[job] = pasts.of_job(whole.job, ended)
+        for row in rows:
+            if row.composite is not None:
+                work.pasts[row.id] = pasts.of_composite(row.id, ended)
+                if row.composite.subjob is not None and row.composite.subjob != job:
+                    self.recall(row.composite.subjob)
 
     def submit(self, definition: Job, job: JobId = JOB) -> "Play":
         """A job comes in."""
@@ -136,6 +160,7 @@ class Play:
 
     def check(self) -> None:
         """What holds of every job at any time."""
+        kept = {event.task: event.kept for _, event in self.log if isinstance(event, TaskOpened)}
         for job, whole in self.whole.items():
             work = self.works[job]
             assert whole.job is not None
@@ -148,7 +173,7 @@ class Play:
                 if row.composite is not None:
                     below = [one for one in whole.tasks.values() if one.parent == row.id]
                     last = {one.key: one for one in below}
-                    assert row.composite.opened == len(last)
+                    assert row.composite.opened == kept[row.id] + len(last)
 
 
 def refused(play: Play, command: JobCommand) -> WindlassError:

@@ -22,7 +22,8 @@ from windlass.bus.connection import ALREADY_QUEUED, Bus, NotStored
 from windlass.bus.consume import Jetstream
 from windlass.bus.streams import ACK_WAIT_S
 from windlass.clock import Clock
-from windlass.coordinator.job.decide import ITEMS_MAX, Fold, Step, run_to_end
+from windlass.coordinator.job import pasts
+from windlass.coordinator.job.decide import ITEMS_MAX, OPENED_MAX, Fold, Step, run_to_end
 from windlass.coordinator.job.evaluation import Render
 from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.coordinator.template import Costly, Rendered, Settle, recalling
@@ -415,6 +416,8 @@ class Coordinator:
                 parts = wanted[task][0].lists[task]
                 if all(part.first != one.first for one in parts):
                     parts.append(part)
+        while wanted_pasts := self._forgotten(items):
+            await self._recall(wanted_pasts)
 
     async def _find(self, items: list[Item], loaded: eventlog.Loaded) -> None:
         """Find the jobs that Idempotency-Keys stand for."""
@@ -459,6 +462,45 @@ class Coordinator:
                 if row is not None and known < row.size and known - row.opened < ITEMS_MAX // 2:
                     found[task] = work, row.opened
         return found
+
+    def _forgotten(self, items: Sequence[Item]) -> list[tuple[JobWork, str]]:
+        """Of what runs again soon, the row or job whose past is not in memory, with the working set that it belongs to."""
+        found: list[tuple[JobWork, str]] = []
+        for job in dict.fromkeys(item.job for item in items):
+            work = self._cache[job]
+            row = work.job
+            if row is None:
+                continue
+            soon: list[str | None] = [row.redo.again.get(row.position)] if row.redo is not None else []
+            if row.state in ENDED and any(isinstance(one.command, RestartJob) and one.command.how == "failed" for one in items):
+                soon.append(job)
+            for task in work.lists:
+                composite = work.tasks[task].composite
+                if composite is not None and composite.again is not None:
+                    places = range(composite.opened, min(composite.opened + OPENED_MAX, composite.size))
+                    soon += [element.again for at in places if (element := work.element(task, at)) is not None]
+            found += [(work, one) for one in soon if one is not None and one not in work.pasts]
+            for past in work.pasts.values():
+                below = past.subjob if past is not None else None
+                if below is not None and (below not in self._cache or below not in self._cache[below].pasts):
+                    found.append((self._cache.get(below, JobWork()), below))
+        return found
+
+    async def _recall(self, wanted: Sequence[tuple[JobWork, str]]) -> None:
+        """Read what became of rows and jobs that have ended."""
+        if unread := [JobId(name) for work, name in wanted if work.job is None]:
+            await self._read(unread, {}, {})
+        wanted = [(self._cache.get(JobId(name), work), name) for work, name in wanted]
+        whole = [work.job.id for work, name in wanted if work.job is not None and work.job.id == name]
+        tasks = {TaskId(name): (work, 0) for work, name in wanted if name not in whole}
+        jobs = [work.job.id for work, _ in wanted if work.job is not None]
+        ended = await self._store.run_in(self.generation, eventlog.load_past, jobs, whole, list(tasks))
+        ended.parts = list(await self._open_items(tasks, ended.parts))
+        for work, name in wanted:
+            if work.job is not None and work.job.id == name:
+                work.pasts[name] = pasts.of_job(work.job, ended)
+            else:
+                work.pasts[name] = pasts.of_composite(TaskId(name), ended)
 
     async def _read(self, jobs: Iterable[JobId], tasks: Iterable[TaskId], keys: Iterable[tuple[str, str]]) -> eventlog.Loaded:
         wanted = list(jobs)
@@ -676,6 +718,8 @@ class Coordinator:
                 if task.composite is not None:
                     (batch.changed_composites if task.stored else batch.new_composites).append(row)
             batch.items.extend((job_id, task_id, shown_part(work, part)) for task_id, part in work.listed)
+            if work.cleared:
+                batch.cleared.append(job_id)
             batch.variables.extend((job_id, name, shown_text(work, value)) for name, value in work.set_variables.items())
             batch.sealed.extend((owner, name, job_id, text) for (owner, name), text in work.set_sealed.items())
         for bell, rung in (
@@ -716,6 +760,7 @@ class Coordinator:
                         work.sealed.pop((task.id, name), None)
         work.touched.clear()
         work.set_variables.clear()
+        work.cleared = False
         work.set_sealed.clear()
         if work.vault is not None:
             work.vault.forget()

@@ -229,12 +229,12 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
     return {table: _by_key(table, rows) for table, rows in found.items()}
 
 
-_JSON = frozenset({"definition", "scope", "items"})
+_JSON = frozenset({"definition", "scope", "items", "redo"})
 
 
 def _turned(columns: Mapping[str, list[Any]]) -> list[Row]:
     """Rows from columns."""
-    texts = {name: [v.decode() for v in values] if name in _JSON else values for name, values in columns.items()}
+    texts = {name: [v and v.decode() for v in values] if name in _JSON else values for name, values in columns.items()}
     return [dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True)]
 
 

@@ -4,6 +4,7 @@ In memory the rows of a job with secrets are whole; `shown` and `Vault.shown` ma
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -125,14 +126,14 @@ def shown_job(work: JobWork) -> JobRow:
 
 def shown_part(work: JobWork, part: Items) -> Items:
     """A part of a list as it is stored."""
-    return part if work.vault is None else Items(part.first, work.vault.redactor.value(part.values), part.is_map)
+    return part if work.vault is None else replace(part, values=work.vault.redactor.value(part.values))
 
 
 def opened_part(work: JobWork, part: Items, text: str) -> Items:
     """A part of a list, whole; `text` is the sealed one, if there is one."""
     if work.vault is None or not text:
         return part
-    return Items(part.first, msgspec.json.decode(work.vault.open("items", text)), part.is_map)
+    return replace(part, values=msgspec.json.decode(work.vault.open("items", text)))
 
 
 def shown_text(work: JobWork | None, text: str) -> str:

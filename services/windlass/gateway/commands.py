@@ -16,7 +16,7 @@ from windlass.errors import Unavailable, WindlassError, rebuild
 from windlass.gateway.replies import Busy
 from windlass.gateway.shapes import Committed
 from windlass.ids import JobId
-from windlass.messages.commands import ANSWERS, Answer, CancelJob, RestartJob, SubmitJob
+from windlass.messages.commands import ANSWERS, Answer, CancelJob, How, RestartJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 from windlass.messages.sealing import seal_submission
@@ -93,8 +93,8 @@ class Commands:
         key = ids.new(self._clock.now(), chance=self._chance)
         await self._ask(CancelJob(job=job, key=key), job, key)
 
-    async def restart(self, job: JobId) -> None:
-        """Go on with a job where it failed or was cancelled.
+    async def restart(self, job: JobId, how: How = "") -> None:
+        """Go on with a job as `RestartJob` says.
 
         Raises:
             NotFound: there is no such job.
@@ -102,7 +102,7 @@ class Commands:
             Unavailable: nothing was sent, or the outcome is unknown.
         """
         key = ids.new(self._clock.now(), chance=self._chance)
-        await self._ask(RestartJob(job=job, key=key), job, key)
+        await self._ask(RestartJob(job=job, key=key, how=how), job, key)
 
     async def _ask(self, command: Command, job: JobId, message: str, trace: str | None = None) -> Answer:
         if self._waiting >= WAITING_MAX:

@@ -326,7 +326,11 @@ def _project(work: JobWork, place: Recorded, event: JobEvent, projected: Project
     projected.wholes[job.id] = work.sealed.get((job.id, HOOKED), "")
     projected.tasks.update(work.touched)
     if _uses_variables(job.definition):
+        if work.cleared:
+            projected.cleared.add(job.id)
+            projected.variables = {(of, name): pair for (of, name), pair in projected.variables.items() if of != job.id}
         projected.variables.update({(job.id, name): pair for name, pair in _pairs(work, work.set_variables)})
+    work.cleared = False
     opened = _opened(work, vaults) if happened else None
     for one in happened:
         projected.deliveries.extend(owed(work, one, place.version, place.at, opened))

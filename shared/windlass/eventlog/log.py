@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import psycopg
@@ -21,12 +21,14 @@ from windlass.eventlog.state import Items
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId, shard_of
 from windlass.messages.jobs import Job, Task
+from windlass.messages.reruns import Redo
 
 HEAD_MOVED = "WL001"
 
 _encode = msgspec.json.Encoder().encode
 _jobs = msgspec.json.Decoder(Job)
 _tasks = msgspec.json.Decoder(Task)
+_redo = msgspec.json.Decoder(Redo)
 _values = msgspec.json.Decoder(list[Any])
 
 
@@ -81,6 +83,8 @@ class Batch:
     changed_jobs: list[JobRow] = field(default_factory=list)
     new_tasks: list[TaskRow] = field(default_factory=list)
     changed_tasks: list[TaskRow] = field(default_factory=list)
+    cleared: list[JobId] = field(default_factory=list)
+    """Jobs whose variables are forgotten, before others are set."""
     variables: list[tuple[JobId, str, str]] = field(default_factory=list)
     new_composites: list[TaskRow] = field(default_factory=list)
     """Of the tasks, those that others run in place of; so below."""
@@ -104,6 +108,24 @@ class Loaded:
     tasks: list[TaskRow]
     variables: list[tuple[JobId, str, str]]
     keys: dict[tuple[str, str], tuple[JobId, str]]
+
+
+class Unwell(NamedTuple):
+    """A step that did not end well: whose it is (a composite or a job), its key, its last row, whether that is a composite."""
+
+    of: str
+    key: str
+    row: TaskId
+    is_composite: bool
+
+
+@dataclass(slots=True)
+class Ended:
+    """What the database holds of steps that have ended."""
+
+    composites: dict[TaskId, Composite]
+    unwell: list[Unwell]
+    parts: list[tuple[TaskId, Items]]
 
 
 def lock(connection: psycopg.Connection, shard: int) -> bool:
@@ -170,7 +192,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
     "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "parent", "parent_job",
-    "drive_at", "drives",
+    "redo", "drive_at", "drives",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
@@ -182,7 +204,26 @@ _TASK_FIELDS = (
 def load_items(wanted: Mapping[TaskId, int]) -> Exchange[list[tuple[TaskId, Items]]]:
     """Of each of some lists, the part with the element of an index and the part after it."""
     (rows,) = yield [("load_items", {"task": list(wanted), "index": list(wanted.values())})]
-    return [(TaskId(task), Items(first, _values.decode(items), is_map)) for task, first, is_map, items in rows]
+    return [(TaskId(task), _items(*row)) for task, *row in rows]
+
+
+def _items(first: int, is_map: bool, items: str, redo: str | None) -> Items:
+    return Items(first, _values.decode(items), is_map, None if redo is None else _redo.decode(redo))
+
+
+@Pipelined
+def load_past(jobs: Sequence[JobId], whole: Sequence[JobId], tasks: Sequence[TaskId]) -> Exchange[Ended]:
+    """What became of some composites, of `jobs`, and of the steps of the jobs `whole`, which are among these."""
+    composites, rows, parts = yield [
+        ("load_past_composites", {"tasks": tasks}),
+        ("load_past_rows", {"jobs": jobs, "whole": whole, "tasks": tasks}),
+        ("load_whole_lists", {"tasks": tasks}),
+    ]
+    return Ended(
+        composites={row[0]: Composite(size=row[1], opened=row[2], subjob=row[3], again=row[4]) for row in composites},
+        unwell=[Unwell(*row) for row in rows],
+        parts=[(TaskId(task), _items(*row)) for task, *row in parts],
+    )
 
 
 @Pipelined
@@ -200,12 +241,15 @@ def load_sealed_items(wanted: Sequence[tuple[TaskId, str]]) -> Exchange[dict[tup
 
 
 def _job_row(row: tuple[object, ...]) -> JobRow:
-    return JobRow(id=row[0], definition=_jobs.decode(row[1]), **dict(zip(_JOB_FIELDS, row[2:], strict=True)))  # type: ignore[arg-type]  # as selected
+    fields: dict[str, Any] = dict(zip(_JOB_FIELDS, row[2:], strict=True))
+    if fields["redo"] is not None:
+        fields["redo"] = _redo.decode(fields["redo"])
+    return JobRow(id=row[0], definition=_jobs.decode(row[1]), **fields)  # type: ignore[arg-type]  # as selected
 
 
 def _composite(row: tuple[Any, ...]) -> Composite:
     names = ("size", "opened", "completions", "failures", "subjob")
-    return Composite(**dict(zip(names, row[1:6], strict=True)), scope=msgspec.json.decode(row[6]))
+    return Composite(**dict(zip(names, row[1:6], strict=True)), scope=msgspec.json.decode(row[6]), again=row[7])
 
 
 def _task_row(row: tuple[object, ...], composite: Composite | None) -> TaskRow:
@@ -249,7 +293,7 @@ def _calls(batch: Batch) -> Iterator[Call]:
     if batch.new_jobs:
         yield "insert_jobs", new_jobs(batch.new_jobs, batch.shards)
     if batch.changed_jobs:
-        yield "update_jobs", _columns(batch.changed_jobs, _JOB_CHANGES)
+        yield "update_jobs", _changed_jobs(batch.changed_jobs)
     if batch.new_tasks:
         yield "insert_tasks", new_tasks(batch.new_tasks, batch.shards)
     if batch.changed_tasks:
@@ -264,6 +308,8 @@ def _calls(batch: Batch) -> Iterator[Call]:
         yield "keep_sealed_texts", _named(("owner", "field", "job", "sealed"), batch.sealed)
     if batch.job_keys:
         yield "keep_job_keys", _named(("job", "master", "wrapped", "webhooks"), batch.job_keys)
+    if batch.cleared:
+        yield "clear_variables", {"jobs": batch.cleared}
     if batch.variables:
         yield "set_variables", _named(("job", "name", "value"), batch.variables)
     if counts := [(shard, state, n) for (shard, state), n in batch.counts.items() if n]:
@@ -275,7 +321,7 @@ def _calls(batch: Batch) -> Iterator[Call]:
 _EVENT_COLUMNS = ("kind", "stream", "version", "shard", "position", "type", "data", "metadata", "at", "timed", "hooked")
 _JOB_CHANGES = (
     "id", "version", "run", "state", "position", "progress", "started_at", "completed_at", "failed_at", "result", "error",
-    "restarted_by", "drive_at", "drives",
+    "restarted_by", "parent", "drive_at", "drives",
 )  # fmt: skip
 _TASK_CHANGES = (
     "id", "attempt", "redelivered", "state", "worker", "progress", "scheduled_at", "started_at", "completed_at", "failed_at",
@@ -283,10 +329,19 @@ _TASK_CHANGES = (
 )  # fmt: skip
 
 
+def _changed_jobs(jobs: Sequence[JobRow]) -> dict[str, list[Any]]:
+    return {**_columns(jobs, _JOB_CHANGES), "redo": [_text(x.redo) for x in jobs]}
+
+
+def _text(redo: Redo | None) -> bytes | None:
+    return None if redo is None else _encode(redo)
+
+
 def new_jobs(jobs: Sequence[JobRow], shards: int) -> dict[str, list[Any]]:
     """New rows of `jobs`, a list for each column."""
     return {
-        **_columns(jobs, (*_JOB_CHANGES, "created_by", "task_count", "created_at", "trace", "parent", "parent_job")),
+        **_changed_jobs(jobs),
+        **_columns(jobs, ("created_by", "task_count", "created_at", "trace", "parent_job")),
         "shard": [shard_of(x.id, shards) for x in jobs],
         "name": [x.definition.name for x in jobs],
         "definition": [_encode(x.definition) for x in jobs],
@@ -317,7 +372,7 @@ def new_composites(tasks: Sequence[TaskRow]) -> dict[str, list[Any]]:
     found = [task.composite for task in tasks if task.composite is not None]
     return {
         **_composites(tasks),
-        **_columns(found, ("size", "subjob")),
+        **_columns(found, ("size", "subjob", "again")),
         "job": [task.job for task in tasks],
         "scope": [_encode(composite.scope) for composite in found],
     }
@@ -331,6 +386,7 @@ def new_items(items: Sequence[tuple[JobId, TaskId, Items]]) -> dict[str, list[An
         "job": [job for job, _, _ in items],
         "task": [task for _, task, _ in items],
         "items": [_encode(part.values) for part in parts],
+        "redo": [_text(part.redo) for part in parts],
     }
 
 

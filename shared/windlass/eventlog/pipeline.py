@@ -41,8 +41,8 @@ _head, _size = Struct(">iiiii").pack, Struct(">i").pack
 _int2, _int4, _int8, _float8 = Struct(">ih").pack, Struct(">ii").pack, Struct(">iq").pack, Struct(">id").pack
 
 
-def _blobs(values: Iterable[bytes]) -> Iterable[bytes]:
-    return [_size(len(value)) + value for value in values]
+def _blobs(values: Iterable[bytes | None]) -> Iterable[bytes]:
+    return [_NULL if value is None else _size(len(value)) + value for value in values]
 
 
 def _instants(values: Iterable[datetime | None]) -> Iterable[bytes]:

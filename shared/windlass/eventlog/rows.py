@@ -10,6 +10,7 @@ import msgspec
 
 from windlass.ids import JobId, TaskId
 from windlass.messages.jobs import Job, Task
+from windlass.messages.reruns import Redo
 
 
 class JobRow(msgspec.Struct, kw_only=True):
@@ -36,6 +37,8 @@ class JobRow(msgspec.Struct, kw_only=True):
     parent: TaskId | None = None
     """The task that waits for its end, in `parent_job`."""
     parent_job: JobId | None = None
+    redo: Redo | None = None
+    """In a run that keeps what ended well before: what is still to be done, in order; the last is where it goes on as usual."""
     drive_at: datetime | None = None
     drives: int = 0
 
@@ -52,6 +55,8 @@ class Composite(msgspec.Struct, kw_only=True):
     failures: int = 0
     subjob: JobId | None = None
     scope: dict[str, Any] = {}
+    again: TaskId | None = None
+    """The row whose children that ended well are kept; the others are in its list."""
 
     @property
     def ended(self) -> int:

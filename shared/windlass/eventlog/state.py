@@ -5,7 +5,7 @@ operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps. W
 """
 
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -34,6 +34,7 @@ from windlass.messages.events import (
     TaskSkipped,
     TaskStarted,
 )
+from windlass.messages.reruns import Redo
 from windlass.secrets.vault import WHOLE, Vault
 
 REQUESTS_KEPT = 20
@@ -49,11 +50,33 @@ class Items:
     first: int
     values: list[Any]
     is_map: bool
+    redo: Redo | None = None
+    """Of a composite that runs again: which of its children these are."""
 
     @property
     def next(self) -> int:
         """The index after the last."""
         return self.first + len(self.values)
+
+
+class Element(NamedTuple):
+    """What a child of a composite is for: its index (`at`), the element, whether the list is a map, the row that it was."""
+
+    at: int
+    value: Any
+    is_map: bool
+    again: TaskId | None
+
+
+@dataclass(slots=True)
+class Past:
+    """What became of a composite, or of the steps of a job: `redo` is what did not end well, `values` the elements of it."""
+
+    redo: Redo
+    size: int = 0
+    values: list[Any] = field(default_factory=list)
+    is_map: bool = False
+    subjob: JobId | None = None
 
 
 @dataclass(slots=True)
@@ -74,10 +97,14 @@ class JobWork:
     """Of the tasks that wait for the end of another job, that job."""
     lists: dict[TaskId, list[Items]] = field(default_factory=dict)
     """What is in memory of the lists of `each`, in their order."""
+    pasts: dict[str, Past | None] = field(default_factory=dict)
+    """Of what runs again, what it was before, by the id of the row, or of the job; None where nothing is known."""
     touched: dict[TaskId, TaskRow] = field(default_factory=dict)
     """Task rows that changed since the last commit, in the order of their change."""
     set_variables: dict[str, str] = field(default_factory=dict)
     """Variables that were set since the last commit."""
+    cleared: bool = False
+    """Whether all variables were forgotten since the last commit, before these."""
     listed: list[tuple[TaskId, Items]] = field(default_factory=list)
     """Parts of lists that were evaluated since the last commit."""
     vault: Vault | None = None
@@ -100,15 +127,25 @@ class JobWork:
             return
         self.open += 1
         if task.composite is not None:
-            if task.definition.each is not None:
-                self.lists.setdefault(task.id, [])
             if task.composite.subjob is not None:
                 self.subjobs[task.id] = task.composite.subjob
+            elif task.definition.each is not None or task.composite.again is not None:
+                self.lists.setdefault(task.id, [])
 
     def set(self, name: str, value: str) -> None:
         """A variable has this value."""
         self.variables_size += len(value) - len(self.variables.get(name, ""))
         self.variables[name] = value
+
+    def clear(self) -> None:
+        """All variables are forgotten, and what the job gave."""
+        assert self.job is not None
+        self.variables.clear()
+        self.set_variables.clear()
+        self.variables_size, self.cleared = 0, True
+        for owner, name in list(self.sealed):
+            if owner == self.job.id and name.startswith("var "):
+                self._seal(owner, name, "")
 
     def keep_sealed(self, event: JobEvent) -> None:
         """Keep what an event holds sealed, once it is folded; what shows all by now has nothing sealed any more."""
@@ -125,11 +162,13 @@ class JobWork:
         if text or (owner, name) in self.sealed:
             self.sealed[owner, name] = self.set_sealed[owner, name] = text
 
-    def item(self, task: TaskId, index: int) -> tuple[Any, bool] | None:
-        """An element of a list and whether the list is a map; None if it is not in memory."""
+    def element(self, task: TaskId, at: int) -> Element | None:
+        """The element at a place of a list; None if it is not in memory."""
         for part in self.lists.get(task, ()):
-            if part.first <= index < part.next:
-                return part.values[index - part.first], part.is_map
+            if part.first <= at < part.next:
+                index = at if part.redo is None else part.redo.indexes[at - part.first]
+                again = None if part.redo is None else part.redo.again.get(index)
+                return Element(index, part.values[at - part.first], part.is_map, again)
         return None
 
 
@@ -179,10 +218,17 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case TaskOpened():
             row = _row(job, event, "RUNNING")
             row.scheduled_at = row.started_at = event.at
-            row.composite = Composite(size=event.size, subjob=event.subjob, scope=event.scope)
+            row.composite = Composite(
+                size=event.size,
+                opened=event.kept,
+                completions=event.kept,
+                subjob=event.subjob,
+                scope=event.scope,
+                again=event.again,
+            )
             _add(work, row)
         case ItemsListed():
-            part = Items(event.first, _decode(event.items), event.is_map)
+            part = Items(event.first, _decode(event.items), event.is_map, event.redo)
             work.lists.setdefault(event.task, []).append(part)
             work.listed.append((event.task, part))
         case TaskStarted():
@@ -224,13 +270,34 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             job.state = "CANCELLED"
             _remember(job, event.key)
         case JobRestarted():
-            job.run, job.state, job.failed_at, job.error = event.run, "RUNNING", None, ""
-            _remember(job, event.key)
-            job.position, job.started_at = max(job.position, 1), job.started_at or event.at
+            _restart(work, job, event)
         case _:
             assert_never(event)
     if work.sealed or getattr(event, "sealed", None):
         work.keep_sealed(event)
+
+
+def _restart(work: JobWork, job: JobRow, event: JobRestarted) -> None:
+    job.run, job.state, job.failed_at, job.error = event.run, "RUNNING", None, ""
+    job.completed_at, job.result = None, ""
+    if (job.id, "result") in work.sealed:
+        work.sealed[job.id, "result"] = work.set_sealed[job.id, "result"] = ""
+    if event.key:
+        _remember(job, event.key)
+    if event.parent is not None:
+        job.parent = event.parent
+    if event.anew:
+        job.position, job.progress, job.started_at, job.redo = 1, 0.0, event.at, None
+        work.clear()
+        return
+    job.started_at = job.started_at or event.at
+    if event.redo is not None:
+        job.redo, job.position = event.redo, event.redo.indexes[0]
+    else:
+        job.position = max(job.position, 1)
+        if job.redo is not None:  # the task where it ended runs whole, and what ended well after it is kept
+            again = {index: row for index, row in job.redo.again.items() if index != job.position}
+            job.redo = Redo(indexes=job.redo.indexes, again=again)
 
 
 def _remember(job: JobRow, request: str) -> None:
@@ -306,8 +373,8 @@ def _counted(work: JobWork, task: TaskRow, job_progress: float | None, *, well: 
     job = work.job
     assert job is not None
     if task.parent is None:
-        job.position = task.position + 1
-        job.progress = round(task.position / job.task_count * 100, 2)
+        job.position = _next(job, task.position)
+        job.progress = max(job.progress, round(task.position / job.task_count * 100, 2))
         return
     composite = _parent(work, task)
     if composite is not None and well:
@@ -316,6 +383,17 @@ def _counted(work: JobWork, task: TaskRow, job_progress: float | None, *, well: 
         composite.failures += 1
     if job_progress is not None:
         job.progress = job_progress
+
+
+def _next(job: JobRow, position: int) -> int:
+    """The position after one whose task has ended."""
+    if job.redo is None:
+        return position + 1
+    left = job.redo.indexes
+    while left and left[0] <= position:
+        left = left[1:]
+    job.redo = Redo(indexes=left, again=job.redo.again) if left else None
+    return left[0] if left else position + 1
 
 
 def _failed(work: JobWork, task: TaskRow, event: TaskFailed | TaskRefused) -> None:

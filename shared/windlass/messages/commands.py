@@ -4,6 +4,8 @@ A command that a worker sends is a *report* and carries its whole fence: the wor
 task's current one changes nothing.
 """
 
+from typing import Literal
+
 import msgspec
 
 from windlass.ids import JobId, TaskId, WorkerId
@@ -106,11 +108,21 @@ class LoseTask(Fence, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """The lease of the worker that ran it has run out (said by the coordinator itself)."""
 
 
-class RestartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.restart"):
-    """Go on with a job that failed or was cancelled, at the task where it ended; once for each `key`, which is the request's."""
+How = Literal["", "start", "failed"]
+"""Which tasks of a job run again: from the one where it ended, all, or those that did not end well."""
+
+
+class RestartJob(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.restart"
+):
+    """Go on with a job that failed or was cancelled, at the task where it ended; once for each `key`, which is the request's.
+
+    Without `how` the job has failed or was cancelled; with it, it may have ended in any way.
+    """
 
     job: JobId
     key: str
+    how: How = ""
 
 
 class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):

@@ -17,6 +17,7 @@ from windlass.ids import JobId, TaskId, WorkerId
 from windlass.messages import jobs
 from windlass.messages.envelope import Vocabulary, tag_of
 from windlass.messages.jobs import Job, Task
+from windlass.messages.reruns import Redo
 
 
 class JobSubmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.submitted"):
@@ -128,6 +129,7 @@ class TaskOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     """A composite's row came to be: other tasks run in its place, `size` of them, or the job `subjob`.
 
     `scope` is what its tasks see of the lists around it: by the name of the loop's variable `index`, `value` and perhaps `key`.
+    One that runs again in place of the row `again` keeps `kept` children that ended well there; its list has the others.
     """
 
     task: TaskId
@@ -140,13 +142,16 @@ class TaskOpened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     parent: TaskId | None = None
     subjob: JobId | None = None
     scope: dict[str, Any] = {}
+    kept: int = 0
+    again: TaskId | None = None
     sealed: dict[str, str] = {}
 
 
 class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.listed"):
     """A part of the list of an `each`, evaluated: a JSON array of elements, the first of which has the index `first`.
 
-    The elements of a map are objects with `key` and `value`; `is_map` says so.
+    The elements of a map are objects with `key` and `value`; `is_map` says so. Of a composite that runs again, `redo` says
+    which of its children these are (of a `parallel`, the elements are null).
     """
 
     task: TaskId
@@ -154,6 +159,7 @@ class ItemsListed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     items: msgspec.Raw
     is_map: bool
     at: datetime
+    redo: Redo | None = None
     sealed: dict[str, str] = {}
 
 
@@ -244,12 +250,19 @@ class JobFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     at: datetime
 
 
-class JobRestarted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.restarted"):
-    """A job that had failed or was cancelled goes on, as run `run`, at the task where it ended. `key` is of the request."""
+class JobRestarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.restarted"):
+    """A job that had ended goes on, as run `run`, at the task where it ended. `key` is of the request.
+
+    `anew`: from its first task, without the variables that were set. `redo`: through these positions, of which the last is where
+    it ended; a job that is part of another has the row of `parent` that waits for it now.
+    """
 
     run: int
     key: str
     at: datetime
+    anew: bool = False
+    redo: Redo | None = None
+    parent: TaskId | None = None
 
 
 class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.cancelled"):
@@ -326,8 +339,10 @@ SINCE: Mapping[str, int] = {
     **{tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)},
     tag_of(JobRestarted): 5,
     **{tag_of(kind): 11 for kind in (TaskOpened, ItemsListed)},
+    "JobRestarted.anew": 15,
+    "JobRestarted.redo": 15,
 }
-"""The format with which each type of event came that the first release did not write."""
+"""The format with which each type of event came that the first release did not write, and fields that change what one does."""
 
 
 def unfinished(finished: int, since: Mapping[str, int] = {**SINCE, **jobs.SINCE}) -> frozenset[str]:

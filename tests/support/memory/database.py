@@ -7,7 +7,7 @@ them. The functions of `eventlog.log` and `eventlog.operational` are names of st
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from windlass.errors import Unavailable
 from windlass.eventlog import deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import Stuck
-from windlass.eventlog.log import Appended, Batch, Loaded, Overtaken, Taken, Unfit
+from windlass.eventlog.log import Appended, Batch, Ended, Loaded, Overtaken, Taken, Unfit, Unwell
 from windlass.eventlog.migrate import newest
 from windlass.eventlog.rows import ACTIVE, ENDED, JobRow, TaskRow
 from windlass.eventlog.state import Items
@@ -31,6 +31,7 @@ from windlass.messages.notices import LogPart, NodeBeat
 
 Row = JobRow | TaskRow
 INTEGER_MAX = 2**31 - 1
+WELL = frozenset({"COMPLETED", "SKIPPED"})
 COMMITS = (log.commit, follow.advance, deliveries.step)
 """Work whose transaction may fail, or succeed without a word."""
 
@@ -107,6 +108,7 @@ class Database:
             log.commit: self._commit,
             log.load: self._load,
             log.load_items: self._load_items,
+            log.load_past: self._load_past,
             log.load_secrets: self._load_secrets,
             log.load_sealed_items: lambda session, wanted: {
                 place: self.sealed[place] for place in wanted if place in self.sealed
@@ -196,6 +198,10 @@ class Database:
             for part in [part for part in self.items.get(name, ()) if part.next > index][:2]
         ]
 
+    def _load_past(self, session: Session, jobs: Sequence[JobId], whole: Sequence[JobId], tasks: Sequence[TaskId]) -> Ended:
+        rows = [self.tasks[name] for job in dict.fromkeys(jobs) for name in self.tasks_of.get(job, ())]
+        return ended_of(rows, whole, tasks, {name: self.items.get(name, []) for name in tasks})
+
     def _load_secrets(
         self, session: Session, jobs: Sequence[JobId], owners: Sequence[str]
     ) -> tuple[dict[JobId, str], dict[tuple[str, str], str]]:
@@ -223,6 +229,8 @@ class Database:
             self.tasks_of.setdefault(task.job, {})[task.id] = None
         for _, listed, part in batch.items:
             self.items.setdefault(listed, []).append(part)
+        for cleared in batch.cleared:
+            self.variables.pop(cleared, None)
         for name, variable, value in batch.variables:
             self.variables.setdefault(name, {})[variable] = value
         for whose, part_name, _, text in batch.sealed:
@@ -328,6 +336,19 @@ def _keep_fixed(stored: TaskRow, row: TaskRow) -> None:
         row.composite = msgspec.structs.replace(row.composite, scope=stored.composite.scope)
 
 
+def ended_of(
+    rows: Sequence[TaskRow], whole: Sequence[JobId], tasks: Sequence[TaskId], lists: Mapping[TaskId, Sequence[Items]]
+) -> Ended:
+    """What became of steps: of all `rows` of some jobs, those of the jobs `whole` and those below the composites `tasks`."""
+    last: dict[tuple[str, str], TaskRow] = {}
+    for row in sorted(rows, key=lambda row: (row.run, row.attempt)):
+        if (row.parent is None and row.job in whole) or row.parent in tasks:
+            last[row.parent or row.job, row.key] = row
+    unwell = [Unwell(of, row.key, row.id, row.composite is not None) for (of, _), row in last.items() if row.state not in WELL]
+    composites = {row.id: copy(row.composite) for row in rows if row.id in tasks and row.composite is not None}
+    return Ended(composites, unwell, [(name, part) for name in tasks for part in lists.get(name, ())])
+
+
 def _copied(argument: Any) -> Any:
     """What travels: rows of a batch are copied, all else cannot change."""
     if not isinstance(argument, Batch):
@@ -343,6 +364,7 @@ def _copied(argument: Any) -> Any:
         new_composites=list(argument.new_composites),
         changed_composites=list(argument.changed_composites),
         items=list(argument.items),
+        cleared=list(argument.cleared),
         variables=list(argument.variables),
         sealed=list(argument.sealed),
         job_keys=list(argument.job_keys),

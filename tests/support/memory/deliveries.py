@@ -79,6 +79,7 @@ class Deliveries:
             statement("keep_hooked"): self._keep,
             statement("drop_hooked"): self._drop,
             statement("keep_hooked_vars"): self._keep_variables,
+            statement("clear_hooked_vars"): self._clear_variables,
             statement("add_deliveries"): self._add,
             statement("widen_lanes"): self._widen,
         }
@@ -105,6 +106,10 @@ class Deliveries:
     def _keep_variables(self, parameters: Parameters) -> None:
         for job, name, value, sealed in _rows(parameters, "job", "name", "value", "sealed"):
             self._variables[job.hex, name] = value, sealed
+
+    def _clear_variables(self, parameters: Parameters) -> None:
+        jobs = {job.hex for job in parameters["jobs"]}
+        self._variables = {place: values for place, values in self._variables.items() if place[0] not in jobs}
 
     def _add(self, parameters: Parameters) -> None:
         columns = ("id", "lane", "job", "version", "hook", "event", "url", "headers", "body", "created_at", "sealed")

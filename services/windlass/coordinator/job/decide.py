@@ -5,7 +5,7 @@ next, so that a decision which goes on (a row of skipped tasks, the task after a
 It refuses before its first event or not at all, and a command already carried out yields nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, NamedTuple, assert_never
@@ -17,7 +17,7 @@ from windlass.coordinator.job import waits
 from windlass.coordinator.job.evaluation import Context, Listed, Render, evaluate, list_of, with_defaults
 from windlass.errors import Conflict, Corrupt, Invalid, NotFound, Rejected, Stale
 from windlass.eventlog.rows import ENDED, Composite, JobRow, TaskRow
-from windlass.eventlog.state import JobWork, blame
+from windlass.eventlog.state import JobWork, Past, blame
 from windlass.ids import JobId, TaskId
 from windlass.messages.commands import (
     AdvanceJob,
@@ -62,6 +62,7 @@ from windlass.messages.events import (
     TaskStarted,
 )
 from windlass.messages.jobs import Job, Retry, SubJob, Task, every, used
+from windlass.messages.reruns import Redo
 from windlass.secrets.redaction import Redactor
 from windlass.settings import LOST_ATTEMPTS_MAX
 from windlass.subjects import check_queue
@@ -105,12 +106,16 @@ def decide(command: JobCommand, works: Works, now: datetime, render: Render) -> 
 
 
 class _Place(NamedTuple):
-    """Where a row comes to be: the step's key, the job's position, the composite above, and the elements of the lists around."""
+    """Where a row comes to be: the step's key, the job's position, the composite above, and the elements of the lists around.
+
+    `again` is the row that was there before, if that was a composite whose children that ended well are kept.
+    """
 
     key: str
     position: int
     parent: TaskRow | None = None
     scope: Mapping[str, Any] = _NOWHERE
+    again: TaskId | None = None
 
 
 class _Failure(NamedTuple):
@@ -210,7 +215,10 @@ class _Decision:
                 yield from self._finish(work)
                 return
             position = job.position
-            yield from self._open(work, job.definition.tasks[position - 1], _Place(str(position), position))
+            again = job.redo.again.get(position) if job.redo is not None else None
+            if again is not None and again not in work.pasts:
+                return  # what it was is not in memory; it will be when this goes on
+            yield from self._open(work, job.definition.tasks[position - 1], _Place(str(position), position, again=again))
             if job.position == position:
                 return
 
@@ -252,15 +260,23 @@ class _Decision:
 
     def _restart(self, command: RestartJob, work: JobWork) -> Steps:
         job = _job(work)
+        past = work.pasts.pop(job.id, None)
         if command.key in job.restarted_by.split():
             return
         if job.parent_job is not None:
             raise Rejected(f"job {job.id} is part of job {job.parent_job}; restart that one")
-        if job.state not in ("FAILED", "CANCELLED"):
+        if job.state not in ENDED or (job.state == "COMPLETED" and not command.how):
             raise Rejected(f"job is {job.state} and can not be restarted")
-        if job.position > job.task_count:
+        redo = None
+        if command.how == "failed":
+            if past is None:
+                raise Rejected("job has only just ended; restart it again")
+            redo = past.redo
+            if redo.indexes == (job.task_count + 1,):
+                raise Rejected("job has no failed tasks to run again")
+        elif not command.how and job.position > job.task_count:
             raise Rejected("job has no more tasks to run")
-        yield work, JobRestarted(run=job.run + 1, key=command.key, at=self._now)
+        yield work, JobRestarted(run=job.run + 1, key=command.key, at=self._now, anew=command.how == "start", redo=redo)
         yield from self._advance(work)
 
     # -- a task comes to be -----------------------------------------------------------------------------------------
@@ -286,7 +302,8 @@ class _Decision:
                 yield work, TaskSkipped(**row, definition=task, job_progress=self._reached(work, parent, 1.0))
                 return
             queue = check_queue(task.queue or DEFAULT_QUEUE)
-            listed = list_of(task.each.list, context, self._render) if task.each is not None else None
+            past = work.pasts.pop(place.again, None) if place.again is not None else None
+            listed = list_of(task.each.list, context, self._render) if task.each is not None and past is None else None
             if listed is not None and len(listed.items) > EACH_MAX:
                 raise Invalid(f"each.list has {len(listed.items):,} elements, and may have {EACH_MAX:,}; split the job")
         except Invalid as problem:
@@ -299,22 +316,47 @@ class _Decision:
             yield from self._spread(work, failure, blame(written.name, error))
             return
         if task.is_composite:
-            yield from self._open_composite(work, task, row, place, listed)
+            yield from self._open_composite(work, task, row, place, listed, past)
         else:
             yield work, TaskDispatched(**row, attempt=1, queue=queue, definition=task)
 
-    def _open_composite(self, work: JobWork, task: Task, row: dict[str, Any], place: _Place, listed: Listed | None) -> Steps:
-        size = len(listed.items) if listed is not None else len(task.parallel.tasks) if task.parallel is not None else 1
-        below = None
+    def _open_composite(
+        self, work: JobWork, task: Task, row: dict[str, Any], place: _Place, listed: Listed | None, past: Past | None
+    ) -> Steps:
+        if past is not None:
+            size, kept = past.size, past.size - len(past.redo.indexes)
+        else:
+            size = len(listed.items) if listed is not None else len(task.parallel.tasks) if task.parallel is not None else 1
+            kept = 0
+        below, under = None, None
         if task.subjob is not None:
-            below = JobId(ids.derive(self._now, ids.byte_of(_job(work).id), row["task"], "subjob"))
-        yield work, TaskOpened(**row, definition=task, size=size, subjob=below, scope=dict(place.scope))
+            under = self._works.get(past.subjob) if past is not None and past.subjob is not None else None
+            below = under.job.id if under is not None and under.job is not None else None
+            below = below or JobId(ids.derive(self._now, ids.byte_of(_job(work).id), row["task"], "subjob"))
+        again = place.again if past is not None else None
+        yield work, TaskOpened(**row, definition=task, size=size, subjob=below, scope=dict(place.scope), kept=kept, again=again)
         opened = work.tasks[row["task"]]
         if listed is not None:
-            for first, items in _parts(listed):
-                yield work, ItemsListed(task=opened.id, first=first, items=items, is_map=listed.is_map, at=self._now)
+            for at, items in _parts(listed.items):
+                yield work, ItemsListed(task=opened.id, first=at.start, items=items, is_map=listed.is_map, at=self._now)
+        elif past is not None:
+            for at, items in _parts(past.values):
+                yield (
+                    work,
+                    ItemsListed(
+                        task=opened.id,
+                        first=kept + at.start,
+                        items=items,
+                        is_map=past.is_map,
+                        at=self._now,
+                        redo=_part_of(past.redo, at),
+                    ),
+                )
         if task.subjob is not None and below is not None:
-            yield from self._submit_below(work, opened, task.subjob, below)
+            if under is not None and under.job is not None:
+                yield from self._restart_below(work, opened, under)
+            else:
+                yield from self._submit_below(work, opened, task.subjob, below)
         else:
             yield from self._fill(work, opened)
 
@@ -355,6 +397,15 @@ class _Decision:
         yield from self._advance(under)
         if attached:
             yield from self._end_with(work, row, under)
+
+    def _restart_below(self, work: JobWork, row: TaskRow, under: JobWork) -> Steps:
+        """Go on with the job that a task stood for before."""
+        job = _job(under)
+        past = under.pasts.pop(job.id, None)
+        redo = past.redo if past is not None else None
+        yield under, JobRestarted(run=job.run + 1, key="", at=self._now, redo=redo, parent=row.id)
+        yield from self._advance(under)
+        yield from self._end_with(work, row, under)
 
     def _end_with(self, work: JobWork, row: TaskRow, under: JobWork) -> Steps:
         """End a task with the job that it waited for, if that has ended."""
@@ -401,16 +452,19 @@ class _Decision:
             yield from self._open(work, *child)
 
     def _child(self, work: JobWork, row: TaskRow, composite: Composite) -> tuple[Task, _Place] | None:
-        index, each = composite.opened, row.definition.each
-        key = f"{row.key}.{index}"
-        if row.definition.parallel is not None:
-            return row.definition.parallel.tasks[index], _Place(key, row.position, row, composite.scope)
-        found = work.item(row.id, index)
-        if found is None or each is None:
+        each, parallel, at = row.definition.each, row.definition.parallel, composite.opened
+        if parallel is not None and composite.again is None:
+            return parallel.tasks[at], _Place(f"{row.key}.{at}", row.position, row, composite.scope)
+        found = work.element(row.id, at)
+        if found is None or (found.again is not None and found.again not in work.pasts):
             return None
-        item, is_map = found
-        element = {"index": str(index), **item} if is_map else {"index": str(index), "value": item}
-        return each.task, _Place(key, row.position, row, {**composite.scope, each.var or ITEM: element})
+        index, value, is_map, again = found
+        place = _Place(f"{row.key}.{index}", row.position, row, composite.scope, again)
+        if each is None:
+            assert parallel is not None
+            return parallel.tasks[index], place
+        element = {"index": str(index), **value} if is_map else {"index": str(index), "value": value}
+        return each.task, place._replace(scope={**composite.scope, each.var or ITEM: element})
 
     def _close(self, work: JobWork, row: TaskRow) -> Steps:
         """All children of a composite have ended."""
@@ -618,18 +672,23 @@ def _needed(definition: Task) -> int:
     return how.min_success if how is not None else 0
 
 
-def _parts(listed: Listed) -> Iterator[tuple[int, msgspec.Raw]]:
-    """A list in parts, each as JSON with the index of its first element."""
+def _parts(items: Sequence[Any]) -> Iterator[tuple[slice, msgspec.Raw]]:
+    """A list in parts, each as JSON with what it is of the list."""
     first, part, size = 0, list[bytes](), 0
-    for index, item in enumerate(listed.items):
+    for index, item in enumerate(items):
         text = _encode(item)
         if part and (len(part) == ITEMS_MAX or size + len(text) > ITEMS_SIZE):
-            yield first, msgspec.Raw(b"[" + b",".join(part) + b"]")
+            yield slice(first, index), msgspec.Raw(b"[" + b",".join(part) + b"]")
             first, part, size = index, [], 0
         part.append(text)
         size += len(text)
     if part:
-        yield first, msgspec.Raw(b"[" + b",".join(part) + b"]")
+        yield slice(first, len(items)), msgspec.Raw(b"[" + b",".join(part) + b"]")
+
+
+def _part_of(redo: Redo, at: slice) -> Redo:
+    indexes = redo.indexes[at]
+    return Redo(indexes=indexes, again={index: redo.again[index] for index in indexes if index in redo.again})
 
 
 def _too_large(var: str, result: str, work: JobWork) -> str:
@@ -728,7 +787,9 @@ def run_to_end(command: JobCommand, works: Works, now: datetime, render: Render,
 
 
 def foreseen(event: JobEvent) -> frozenset[str]:
-    """What an event holds or may lead to when nobody can refuse it any more: fields of a job, and types of events."""
+    """What an event holds or may lead to when nobody can refuse it any more: fields of it or of a job, and types of events."""
+    if isinstance(event, JobRestarted):
+        return frozenset(f"JobRestarted.{name}" for name in ("anew", "redo") if getattr(event, name))
     if not isinstance(event, JobSubmitted):
         return frozenset()
     definition = event.definition

@@ -1,12 +1,12 @@
 """Jobs: submit, look at, cancel, restart."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, get, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Response
 
 from windlass.errors import Invalid, NotFound, Rejected
@@ -125,10 +125,20 @@ async def cancel_job(job: FromPath[str], commands: NamedDependency[Commands]) ->
 
 
 @put("/jobs/{job:str}/restart", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
-async def restart_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
-    """Go on with a job that failed or was cancelled, at the task where it ended."""
+async def restart_job(
+    job: FromPath[str],
+    commands: NamedDependency[Commands],
+    start: Annotated[str | None, QueryParameter(name="from")] = None,
+    only: FromQuery[str | None] = None,
+) -> Status:
+    """Go on with a job that failed or was cancelled, at the task where it ended.
+
+    `from=start`: run any job that has ended anew. `only=failed`: run again what failed, and keep the results of all else.
+    """
+    if start not in (None, "", "start") or only not in (None, "", "failed") or (start and only):
+        raise Invalid("restart takes ?from=start or ?only=failed, or neither")
     try:
-        await commands.restart(job_id(job))
+        await commands.restart(job_id(job), "start" if start else "failed" if only else "")
     except NotFound as error:
         raise NotFound("job not found") from error
     except Rejected as error:

@@ -10,7 +10,8 @@ CREATE TABLE composites (
     failures integer NOT NULL,
     ended boolean NOT NULL,
     subjob uuid,
-    scope json NOT NULL
+    scope json NOT NULL,
+    again uuid
 );
 ALTER TABLE composites ADD CONSTRAINT composites_pkey PRIMARY KEY (task);
 CREATE INDEX composites_at_work ON composites USING btree (job) WHERE (NOT ended);
@@ -53,7 +54,8 @@ CREATE TABLE each_items (
     next integer NOT NULL,
     job uuid NOT NULL,
     is_map boolean NOT NULL,
-    items json NOT NULL
+    items json NOT NULL,
+    redo json
 );
 ALTER TABLE each_items ADD CONSTRAINT each_items_pkey PRIMARY KEY (task, first);
 CREATE INDEX each_items_of_job ON each_items USING btree (job);
@@ -159,7 +161,8 @@ CREATE TABLE jobs (
     restarted_by text NOT NULL DEFAULT ''::text,
     trace text NOT NULL DEFAULT ''::text,
     parent uuid,
-    parent_job uuid
+    parent_job uuid,
+    redo json
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);

@@ -1,4 +1,4 @@
 -- All composites, by their jobs. A full scan.
-SELECT task, job, size, opened, completions, failures, ended, subjob, scope::text
+SELECT task, job, size, opened, completions, failures, ended, subjob, scope::text, again
   FROM composites
  ORDER BY job

@@ -1,0 +1,3 @@
+-- Some jobs run anew: what their tasks had set is forgotten. Index: the primary key.
+DELETE FROM hooked_vars
+ WHERE job = ANY (%(jobs)b::uuid[])
