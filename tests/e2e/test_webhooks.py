@@ -35,10 +35,10 @@ def them() -> Iterator[Receiver]:
         yield found
 
 
-def submit(running: Up, *webhooks: Mapping[str, Any], tasks: int = 1, **fields: Any) -> str:
+def submit(running: Up, *webhooks: Mapping[str, Any], tasks: int | list[Any] = 1, **fields: Any) -> str:
     """A job with these webhooks; its id."""
     one = {"name": "t", "var": "v", "run": "echo -n made > $TORK_OUTPUT"}
-    body = {"name": "told", "tasks": [one] * tasks, "webhooks": webhooks, **fields}
+    body = {"name": "told", "tasks": [one] * tasks if isinstance(tasks, int) else tasks, "webhooks": webhooks, **fields}
     request = urllib.request.Request(f"{running.url}/jobs", json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return str(json.load(answer)["id"])
@@ -101,6 +101,28 @@ def test_a_job_tells_of_itself_and_its_tasks(shared: Up, them: Receiver) -> None
     assert {call.json["jobId"] for call in them.of("/tasks")} == {job}
     assert len({call.id for call in them.calls}) == len(them.calls)
     assert set(outcomes(shared, job)) == {"DELIVERED"}
+
+
+@together
+def test_a_job_below_another_has_webhooks_of_its_own(shared: Up, them: Receiver) -> None:
+    deep = {"name": "deep", "var": "v", "run": "echo -n made > $TORK_OUTPUT"}
+    hooks = [{"url": f"{them.url}/below", "headers": {"X-By": "{{ job.name }}"}}]  # as in Tork, by the job above
+    below = {"name": "below", "tasks": [deep], "webhooks": hooks}
+    several = {"name": "each", "each": {"list": "[1, 2]", "task": {"name": "n", "run": "true"}}}
+    job = submit(
+        shared,
+        {"url": f"{them.url}/above"},
+        {"url": f"{them.url}/tasks", "event": "task.StateChange"},
+        tasks=[{"name": "s", "subjob": below}, several],
+    )
+    told(them, "/above", JOB_STATES)
+    told(them, "/below", JOB_STATES)
+    assert {call.headers["x-by"] for call in them.of("/below")} == {"told"}
+    assert {call.json["id"] for call in them.of("/above")} == {job}
+    assert {call.json["name"] for call in them.of("/below")} == {"below"}
+    assert set(outcomes(shared, job)) == {"DELIVERED"}
+    ends = [call.json["name"] for call in them.of("/tasks") if call.state == "COMPLETED"]
+    assert sorted(ends) == ["each", "n", "n", "s"]
 
 
 @together

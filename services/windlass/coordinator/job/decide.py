@@ -230,6 +230,8 @@ class _Decision:
         try:
             output = job.definition.output
             result = self._render(output, self._context(work), "text") if output else ""
+            if refusal := _too_large("", result, work):
+                raise Invalid(f"the job's output: {refusal}")
         except Invalid as error:
             yield work, JobFailed(error=str(error), at=self._now)
             return
@@ -412,11 +414,15 @@ class _Decision:
         below = _job(under)
         if row.state != "RUNNING" or below.state not in ENDED:
             return
+        error = _handed_up(below.error, under, work)
         if below.state == "COMPLETED":
-            yield from self._end_well(row, _handed_up(below.result, under, work), work)
-            return
+            result = _handed_up(below.result, under, work)
+            error = _too_large(row.definition.var, result, work)
+            if not error:
+                yield from self._end_well(row, result, work)
+                return
         failure = self._failure(work, row.definition, self._above(work, row))
-        yield from self._failed(row, _handed_up(below.error, under, work), "child", failure, work)
+        yield from self._failed(row, error, "child", failure, work)
 
     # -- a composite goes on ----------------------------------------------------------------------------------------
 
