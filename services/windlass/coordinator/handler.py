@@ -471,9 +471,12 @@ class Coordinator:
             row = work.job
             if row is None:
                 continue
-            soon: list[str | None] = [row.redo.again.get(row.position)] if row.redo is not None else []
-            if row.state in ENDED and any(isinstance(one.command, RestartJob) and one.command.how == "failed" for one in items):
-                soon.append(job)
+            soon: list[str | None] = []
+            if row.state in ENDED:
+                if any(isinstance(one.command, RestartJob) and one.command.how == "failed" and one.job == job for one in items):
+                    soon.append(job)
+            elif row.redo is not None and not work.open:
+                soon.append(row.redo.again.get(row.position))
             for task in work.lists:
                 composite = work.tasks[task].composite
                 if composite is not None and composite.again is not None:
