@@ -142,6 +142,41 @@ def test_a_job_that_failed_goes_on_where_it_failed(api: Api, tmp_path: Path) -> 
     assert api.ask("PUT", f"/jobs/{'0' * 31}f/restart") == (404, {"message": "job not found"})
 
 
+def test_a_paused_job_starts_nothing_until_it_is_resumed(api: Api, tmp_path: Path) -> None:
+    door, ran = tmp_path / "door", tmp_path / "ran"
+    job = api.submit(
+        "name: pause\ntasks:\n"
+        f"  - name: both\n    parallel:\n      tasks:\n        - {{name: a, run: 'until test -e {door}; do sleep 0.05; done'}}\n"
+        "        - name: s\n          subjob:\n            name: below\n            tasks:\n"
+        f"              - {{name: b, run: 'until test -e {door}; do sleep 0.05; done'}}\n"
+        f"              - {{name: c, run: 'touch {ran}'}}\n"
+        "  - {name: late, delay: 50ms, run: 'true'}\n"
+    )["id"]
+
+    def states() -> dict[str, str]:
+        return {task["name"]: task["state"] for task in api.ask("GET", f"/jobs/{job}")[1]["execution"]}
+
+    wait_for("a task that runs", lambda: states().get("a") == "RUNNING")
+    below = next(task["subjob"]["id"] for task in api.ask("GET", f"/jobs/{job}")[1]["execution"] if task["name"] == "s")
+    wait_for("the one below, too", lambda: api.ask("GET", f"/jobs/{below}")[1]["execution"][0]["state"] == "RUNNING")
+    assert api.ask("PUT", f"/jobs/{below}/pause")[0] == 400
+    assert api.ask("PUT", f"/jobs/{job}/pause") == (200, {"status": "OK"})
+    assert api.ask("PUT", f"/jobs/{job}/pause") == (200, {"status": "OK"})
+    assert "pausedAt" in api.ask("GET", f"/jobs/{job}")[1]
+    door.touch()
+    wait_for("what runs to end", lambda: states()["a"] == "COMPLETED")
+    wait_for("below, too", lambda: api.ask("GET", f"/jobs/{below}")[1]["position"] == 2)
+    assert not ran.exists()
+    assert "late" not in states()
+    assert api.ask("PUT", f"/jobs/{job}/resume") == (200, {"status": "OK"})
+    assert api.ended(job)["state"] == "COMPLETED"
+    assert ran.exists()
+    assert "pausedAt" not in api.ended(job)
+    assert states()["late"] == "COMPLETED"
+    assert api.ask("PUT", f"/jobs/{job}/pause") == (400, {"message": "job is not running"})
+    assert api.ask("PUT", f"/jobs/{'0' * 31}f/resume") == (404, {"message": "job not found"})
+
+
 def test_only_what_failed_runs_again_and_then_all_from_the_start(api: Api, tmp_path: Path) -> None:
     """Elements of a list, and the job that a task stands for; what ended well keeps its row and its result."""
     door = tmp_path / "door"

@@ -1,4 +1,4 @@
-"""What failed runs again alone, however its coordinator dies: nothing that ended well runs a second time, and nothing is left out."""
+"""What failed runs again alone, however its coordinator dies: nothing that ended well runs twice, and nothing is left out."""
 
 from collections import Counter
 from pathlib import Path

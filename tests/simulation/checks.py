@@ -151,6 +151,8 @@ class Checks:
         if row.state not in wanted:
             self._fail(f"G4: {name} of task {event.task}, which is {row.state}")
         if isinstance(event, TaskStarted):
+            if work.job is not None and work.job.paused_at is not None:
+                self._fail(f"task {event.task} of job {job} starts while that is paused")
             self._started[event.task, event.attempt] = event.worker
         if isinstance(event, TaskRedelivered):
             self._newer(job, row.run, row.key, event.attempt)
@@ -179,9 +181,11 @@ class Checks:
         rows = [database.tasks[name] for name in database.tasks_of.get(row.id, ())]
         for stored in rows:
             waits = stored.state in ("SCHEDULED", "RUNNING") and stored.composite is None  # else those below it are waited for
-            if (waits or stored.stopping) and stored.drive_at is None:
+            held = row.paused_at is not None and stored.state == "SCHEDULED"
+            if (waits or stored.stopping) and stored.drive_at is None and not held:
                 self._fail(f"G3: task {stored.id} is {stored.state} and nothing drives it")
-        if row.state not in ENDED and row.run and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
+        goes_on = row.state not in ENDED and row.run and row.paused_at is None
+        if goes_on and row.drive_at is None and not any(stored.state in ACTIVE for stored in rows):
             self._fail(f"G3: job {row.id} waits for nothing")
 
     # -- running ----------------------------------------------------------------------------------------------------

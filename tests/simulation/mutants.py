@@ -164,6 +164,22 @@ def _cancel_ignored() -> list[Patch]:
     return [(decide._Decision, "_cancel", cancel)]
 
 
+def _pause_ignored() -> list[Patch]:
+    claim = decide._Decision._claim
+
+    def heedless(self: Any, command: Any, work: Any) -> Any:
+        paused_at = None
+        if work.job is not None:
+            paused_at, work.job.paused_at = work.job.paused_at, None
+        try:
+            yield from claim(self, command, work)
+        finally:
+            if work.job is not None:
+                work.job.paused_at = paused_at
+
+    return [(decide._Decision, "_claim", heedless)]
+
+
 def _cancel_without_stop() -> list[Patch]:
     confirm = Coordinator._gather
 
@@ -269,6 +285,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "timer-said-only-once": _timer_said_only_once,
     "timer-by-anothers-clock": _timer_by_anothers_clock,
     "cancel-ignored": _cancel_ignored,
+    "pause-ignored": _pause_ignored,
     "cancel-without-stop": _cancel_without_stop,
     "cancel-leaves-what-is-below": _cancel_leaves_what_is_below,
     "runs-before-the-grant": _runs_before_the_grant,

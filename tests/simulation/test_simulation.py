@@ -46,8 +46,11 @@ def test_a_failure_is_told_with_no_more_faults_than_it_takes() -> None:
     failure = next(found for seed in SEEDS if (found := judge(seed, "worker-never-gives-up", plan)).violation is not None)
     told = shrunk(failure, "worker-never-gives-up", within_s=120)
     assert (told.violation or "").startswith("G6")
-    assert [fault.kind for fault in told.plan.faults] == ["cut-broker"]
-    assert (told.plan.lost, told.plan.slow, told.plan.shuffles) == ({"tell": 0.0}, 0.0, False)
+    assert "cut-broker" in {fault.kind for fault in told.plan.faults}
+    assert len(told.plan.faults) < len(plan.faults)
+    calmer = [judge(failure.seed, "worker-never-gives-up", plan) for plan in told.plan.simpler()]
+    assert calmer
+    assert not any((found.violation or "").startswith("G6") for found in calmer)
     assert shrunk(failure, "worker-never-gives-up", within_s=0) == failure
 
 

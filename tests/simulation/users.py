@@ -87,7 +87,7 @@ def draw_shape(chance: Random, number: int) -> Shape:
             return Shape(Job(name=name, tasks=(Task(name="bad", run="true", env={"A": "{{ nothing }}"}),)), ("FAILED",))
         case 7:
             flaky = Task(name="flaky", run="exit 1", retry=Retry(limit=1), on_error="ignore")
-            beside = (Task(name="left", run=nap()), Task(name="right", run=nap()), flaky)
+            beside = (Task(name="left", run=nap()), Task(name="right", run=nap(), delay=chance.choice(("", "700ms"))), flaky)
             each = Each(
                 list="{{ sequence(0, 3) }}", concurrency=chance.choice((0, 2)), task=Task(name="{{ item.index }}", run=nap())
             )
@@ -112,6 +112,7 @@ def draw_shape(chance: Random, number: int) -> Shape:
             return Shape(Job(name=name, tasks=tasks), ("COMPLETED",))
 
 
+PAUSED_S = 3.0
 HOWS: tuple[How, ...] = ("", "failed", "start")
 
 
@@ -127,6 +128,7 @@ class User:
         self._cancels_s = chance.uniform(0, 3) if chance.random() < 0.25 else None
         self._restarts = chance.random() < 0.3
         self._how: How = HOWS[number % 3]
+        self._pauses_s = chance.uniform(0, 2) if chance.random() < 0.25 else None
         self._waits = chance.random() < 0.2
         if self._cancels_s is not None and chance.random() < 0.5:
             run = f"{chance.choice(('', DEAF))}sleep 600"
@@ -162,6 +164,11 @@ class User:
         world.say("user", f"accepted {self.job}")
         if self.job not in world.database.jobs:
             world.fail(f"G1: job {self.job} was accepted and is not on record")
+        if self._pauses_s is not None:
+            await asyncio.sleep(self._pauses_s)
+            await self._pause(self.job, resume=False)
+            await asyncio.sleep(PAUSED_S)
+            await self._pause(self.job, resume=True)
         if self._cancels_s is not None:
             await asyncio.sleep(self._cancels_s)
             await self._cancel(self.job)
@@ -192,6 +199,17 @@ class User:
                 self.cancelled = world.database.jobs[job].run == row.run
                 return
             await asyncio.sleep(PAUSE_S)
+
+    async def _pause(self, job: JobId, *, resume: bool) -> None:
+        """Until that is known, or the job has ended."""
+        world = self._world
+        while (said := await self._ask(lambda: world.gateway.pause(job, resume=resume))) != "done":
+            if isinstance(said, NotFound):
+                world.fail(f"G1: job {job} was accepted, and pausing says {said}")
+            if isinstance(said, NotFound | Rejected):
+                return
+            await asyncio.sleep(PAUSE_S)
+        world.say("user", f"{'resumed' if resume else 'paused'} {job}")
 
     async def _cancel(self, job: JobId) -> None:
         world = self._world
@@ -276,6 +294,10 @@ class Gateway:
     async def restart(self, job: JobId, how: How) -> Any:
         """`PUT /jobs/{job}/restart`, likewise."""
         return await self._command(lambda: self.commands.restart(job, how))
+
+    async def pause(self, job: JobId, *, resume: bool) -> Any:
+        """`PUT /jobs/{job}/pause` or `resume`, likewise."""
+        return await self._command(lambda: self.commands.pause(job, resume=resume))
 
     async def _command(self, send: Callable[[], Any]) -> Any:
         async def serve() -> Any:

@@ -10,9 +10,10 @@ from tests.support.memory.database import ended_of
 from tests.support.scenario import JOB, NOW, W1
 from windlass.coordinator.job import pasts
 from windlass.coordinator.job.decide import may_open, run_to_end
+from windlass.coordinator.job.evaluation import Context, Form
 from windlass.coordinator.job.outgoing import advance_due
-from windlass.coordinator.template import render
-from windlass.errors import WindlassError
+from windlass.coordinator.template import Costly, render, settle
+from windlass.errors import Invalid, WindlassError
 from windlass.eventlog.rows import ENDED, TaskRow
 from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId
@@ -24,6 +25,7 @@ from windlass.messages.commands import (
     FailTask,
     How,
     JobCommand,
+    QueueTask,
     RestartJob,
     SubmitJob,
 )
@@ -51,7 +53,7 @@ class Play:
         """Decide a command; the events, of whatever job."""
         self.now += timedelta(milliseconds=1)
         self.works.setdefault(command.job, JobWork())
-        steps = run_to_end(command, self.works, self.now, render, evolve)
+        steps = run_to_end(command, self.works, self.now, _patient, evolve)
         for work, event in steps:
             job = event.job if isinstance(event, JobSubmitted) else _id(work)
             self.log.append((job, event))
@@ -114,6 +116,15 @@ class Play:
             ]
         return found
 
+    def ready(self) -> list[TaskRow]:
+        """The rows that a worker may start."""
+        rows = [row for row in self.active("SCHEDULED") if row.composite is None]
+        return [row for row in rows if self.works[row.job].job.paused_at is None]  # type: ignore[union-attr]
+
+    def ring(self, row: TaskRow) -> None:
+        """Its time has come."""
+        self.say(QueueTask(job=row.job, task=row.id, attempt=row.attempt))
+
     def claim(self, row: TaskRow) -> None:
         """A worker starts it."""
         self.say(ClaimTask(job=row.job, run=row.run, task=row.id, attempt=row.attempt, worker=W1))
@@ -132,10 +143,12 @@ class Play:
         for _ in range(most):
             if due := self.due():
                 self.say(due[0])
-            elif waiting := self.active("SCHEDULED"):
+            elif waiting := self.ready():
                 self.claim(waiting[0])
                 if waiting[0].state == "RUNNING":
                     self.finish(waiting[0])
+            elif timed := self.active("PENDING"):
+                self.ring(timed[0])
             else:
                 return self
         raise AssertionError("it does not end")
@@ -173,7 +186,18 @@ class Play:
                 if row.composite is not None:
                     below = [one for one in whole.tasks.values() if one.parent == row.id]
                     last = {one.key: one for one in below}
-                    assert row.composite.opened == kept[row.id] + len(last)
+                    assert row.composite.opened == kept.get(row.id, 0) + len(last)
+
+
+def _patient(template: str, context: Context, form: Form = "text") -> str:
+    """The value of a template, also of one that takes long."""
+    try:
+        return render(template, context, form)
+    except Costly as costly:
+        answer = settle(costly.question)
+        if isinstance(answer, Invalid):
+            raise answer from None
+        return answer
 
 
 def refused(play: Play, command: JobCommand) -> WindlassError:

@@ -50,10 +50,12 @@ from windlass.messages.commands import (
     GrantTask,
     JobCommand,
     LoseTask,
+    PauseJob,
     QueueTask,
     RefuseTask,
     ReportProgress,
     RestartJob,
+    ResumeJob,
     RunTask,
     StartJob,
     SubmitJob,
@@ -88,7 +90,7 @@ COMMIT_S = metrics.COMMIT_S.histogram()
 _encode = msgspec.json.Encoder().encode
 
 SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
-    "jobs": (SubmitJob, CancelJob, RestartJob),
+    "jobs": (SubmitJob, CancelJob, RestartJob, PauseJob, ResumeJob),
     "pending": (AdvanceJob, ExpandTask, StartJob, QueueTask, ExpireTask),
     "started": (ClaimTask,),
     "progress": (ReportProgress,),
@@ -480,6 +482,8 @@ class Coordinator:
             for task in work.lists:
                 composite = work.tasks[task].composite
                 if composite is not None and composite.again is not None:
+                    if not composite.size:  # its time has come, or will
+                        soon.append(composite.again)
                     places = range(composite.opened, min(composite.opened + OPENED_MAX, composite.size))
                     soon += [element.again for at in places if (element := work.element(task, at)) is not None]
             found += [(work, one) for one in soon if one is not None and one not in work.pasts]

@@ -16,7 +16,7 @@ from windlass.errors import Unavailable, WindlassError, rebuild
 from windlass.gateway.replies import Busy
 from windlass.gateway.shapes import Committed
 from windlass.ids import JobId
-from windlass.messages.commands import ANSWERS, Answer, CancelJob, How, RestartJob, SubmitJob
+from windlass.messages.commands import ANSWERS, Answer, CancelJob, How, PauseJob, RestartJob, ResumeJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 from windlass.messages.sealing import seal_submission
@@ -27,7 +27,7 @@ WAITING_MAX = 5_000
 PATIENCE_S = 2.0
 """Without an answer for this long, a command is sent again; then after twice as long, and so on."""
 
-Command = SubmitJob | CancelJob | RestartJob
+Command = SubmitJob | CancelJob | RestartJob | PauseJob | ResumeJob
 _committed = msgspec.json.Decoder(Committed)
 
 
@@ -103,6 +103,17 @@ class Commands:
         """
         key = ids.new(self._clock.now(), chance=self._chance)
         await self._ask(RestartJob(job=job, key=key, how=how), job, key)
+
+    async def pause(self, job: JobId, *, resume: bool = False) -> None:
+        """Start nothing new of a job until it is resumed; or resume it.
+
+        Raises:
+            NotFound: there is no such job.
+            Rejected: it has ended, or is part of another.
+            Unavailable: nothing was sent, or the outcome is unknown.
+        """
+        key = ids.new(self._clock.now(), chance=self._chance)
+        await self._ask((ResumeJob if resume else PauseJob)(job=job, key=key), job, key)
 
     async def _ask(self, command: Command, job: JobId, message: str, trace: str | None = None) -> Answer:
         if self._waiting >= WAITING_MAX:

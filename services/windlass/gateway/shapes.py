@@ -115,7 +115,9 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A whole job: `tasks` as submitted, `execution` as it went. One that waits for its start says when that is, as `due_at`."""
+    """A whole job: `tasks` as submitted, `execution` as it went. One that waits for its start says when that is, as `due_at`;
+    one that is paused since when, as `paused_at`.
+    """
 
     id: str
     parent_id: str = ""
@@ -129,6 +131,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     completed_at: datetime | None = None
     failed_at: datetime | None = None
     due_at: datetime | None = None
+    paused_at: datetime | None = None
     tasks: tuple[Task, ...]
     execution: list[TaskView]
     position: int
@@ -259,6 +262,7 @@ def job_view(whole: WholeJob) -> JobView:
         completed_at=row.completed_at,
         failed_at=row.failed_at,
         due_at=row.due_at,
+        paused_at=row.paused_at,
         tasks=job.tasks,
         execution=[task_view(task) for task in whole.tasks],
         position=row.position,

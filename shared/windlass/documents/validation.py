@@ -35,8 +35,6 @@ UNBUILT = frozenset(
         "Job.permissions",
         "Job.autoDelete",
         "SubJob.autoDelete",
-        "Task.delay",
-        "Task.runAt",
     }
 )
 """Fields that nothing carries out yet, by class: refused by name, never accepted and ignored."""

@@ -192,7 +192,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
     "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "parent", "parent_job",
-    "redo", "drive_at", "drives",
+    "paused_at", "redo", "drive_at", "drives",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
@@ -321,7 +321,7 @@ def _calls(batch: Batch) -> Iterator[Call]:
 _EVENT_COLUMNS = ("kind", "stream", "version", "shard", "position", "type", "data", "metadata", "at", "timed", "hooked")
 _JOB_CHANGES = (
     "id", "version", "run", "state", "position", "progress", "started_at", "completed_at", "failed_at", "result", "error",
-    "restarted_by", "parent", "drive_at", "drives",
+    "restarted_by", "parent", "paused_at", "drive_at", "drives",
 )  # fmt: skip
 _TASK_CHANGES = (
     "id", "attempt", "redelivered", "state", "worker", "progress", "scheduled_at", "started_at", "completed_at", "failed_at",
@@ -361,7 +361,7 @@ def _composites(tasks: Sequence[TaskRow]) -> dict[str, list[Any]]:
     """What can change of composites, a list for each column."""
     found = [task.composite for task in tasks if task.composite is not None]
     return {
-        **_columns(found, ("opened", "completions", "failures")),
+        **_columns(found, ("size", "opened", "completions", "failures", "subjob")),
         "task": [task.id for task in tasks],
         "ended": [task.state not in ACTIVE for task in tasks],
     }
@@ -372,7 +372,7 @@ def new_composites(tasks: Sequence[TaskRow]) -> dict[str, list[Any]]:
     found = [task.composite for task in tasks if task.composite is not None]
     return {
         **_composites(tasks),
-        **_columns(found, ("size", "subjob", "again")),
+        **_columns(found, ("again",)),
         "job": [task.job for task in tasks],
         "scope": [_encode(composite.scope) for composite in found],
     }

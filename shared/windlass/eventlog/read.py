@@ -44,6 +44,8 @@ class JobRow(msgspec.Struct, frozen=True):
     """The task that waits for its end."""
     due_at: datetime | None = None
     """Of one that waits for its time, read by itself: when that comes, by the schedulers' clock."""
+    paused_at: datetime | None = None
+    """Of one that is paused, read by itself."""
 
 
 class CompositeRow(msgspec.Struct, frozen=True):
@@ -165,6 +167,7 @@ def _job_of(row: TaskRow) -> JobRow:
         row.error,
         row.parent,
         row.due_at,
+        row.scheduled_at,
     )
 
 

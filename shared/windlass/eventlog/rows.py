@@ -37,6 +37,7 @@ class JobRow(msgspec.Struct, kw_only=True):
     parent: TaskId | None = None
     """The task that waits for its end, in `parent_job`."""
     parent_job: JobId | None = None
+    paused_at: datetime | None = None
     redo: Redo | None = None
     """In a run that keeps what ended well before: what is still to be done, in order; the last is where it goes on as usual."""
     drive_at: datetime | None = None

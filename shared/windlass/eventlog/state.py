@@ -18,7 +18,9 @@ from windlass.messages.events import (
     JobDelayed,
     JobEvent,
     JobFailed,
+    JobPaused,
     JobRestarted,
+    JobResumed,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
@@ -127,10 +129,15 @@ class JobWork:
             return
         self.open += 1
         if task.composite is not None:
-            if task.composite.subjob is not None:
-                self.subjobs[task.id] = task.composite.subjob
-            elif task.definition.each is not None or task.composite.again is not None:
-                self.lists.setdefault(task.id, [])
+            self.watch(task, task.composite)
+
+    def watch(self, task: TaskRow, composite: Composite) -> None:
+        """A composite that can change is in memory: with its job below, or with what there is of its list."""
+        if composite.subjob is not None:
+            self.subjobs[task.id] = composite.subjob
+            self.lists.pop(task.id, None)
+        elif task.definition.each is not None or composite.again is not None:
+            self.lists.setdefault(task.id, [])
 
     def set(self, name: str, value: str) -> None:
         """A variable has this value."""
@@ -201,6 +208,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case TaskDelayed():
             row = _row(job, event, "PENDING", event.attempt)
             row.retries, row.queue = event.retries, event.queue
+            if event.definition.is_composite:
+                row.composite = Composite(size=0, scope=event.scope, again=event.again)
             _add(work, row)
         case TaskQueued():
             task = _touch(work, event.task)
@@ -216,8 +225,9 @@ def evolve(work: JobWork, event: JobEvent) -> None:
             _add(work, row)
             _failed(work, row, event)
         case TaskOpened():
-            row = _row(job, event, "RUNNING")
-            row.scheduled_at = row.started_at = event.at
+            waited = work.tasks.get(event.task)
+            row = _row(job, event, "RUNNING") if waited is None else waited
+            row.state, row.started_at, row.scheduled_at = "RUNNING", event.at, row.scheduled_at or event.at
             row.composite = Composite(
                 size=event.size,
                 opened=event.kept,
@@ -226,7 +236,11 @@ def evolve(work: JobWork, event: JobEvent) -> None:
                 scope=event.scope,
                 again=event.again,
             )
-            _add(work, row)
+            if waited is None:
+                _add(work, row)
+            else:
+                work.touched[row.id] = row
+                work.watch(row, row.composite)
         case ItemsListed():
             part = Items(event.first, _decode(event.items), event.is_map, event.redo)
             work.lists.setdefault(event.task, []).append(part)
@@ -263,12 +277,18 @@ def evolve(work: JobWork, event: JobEvent) -> None:
                 work.to_stop.add(task.id)
             _end(work, event.task, "CANCELLED")
         case JobCompleted():
-            job.state, job.completed_at, job.result = "COMPLETED", event.at, event.result
+            job.state, job.completed_at, job.result, job.paused_at = "COMPLETED", event.at, event.result, None
         case JobFailed():
-            job.state, job.failed_at, job.error = "FAILED", event.at, event.error
+            job.state, job.failed_at, job.error, job.paused_at = "FAILED", event.at, event.error, None
         case JobCancelled():
-            job.state = "CANCELLED"
+            job.state, job.paused_at = "CANCELLED", None
             _remember(job, event.key)
+        case JobPaused() | JobResumed():
+            job.paused_at = event.at if isinstance(event, JobPaused) else None
+            _remember(job, event.key)
+            for row in work.active():  # what is said of them changes
+                if row.state == "SCHEDULED" or row.composite is not None:
+                    work.touched[row.id] = row
         case JobRestarted():
             _restart(work, job, event)
         case _:
@@ -282,8 +302,7 @@ def _restart(work: JobWork, job: JobRow, event: JobRestarted) -> None:
     job.completed_at, job.result = None, ""
     if (job.id, "result") in work.sealed:
         work.sealed[job.id, "result"] = work.set_sealed[job.id, "result"] = ""
-    if event.key:
-        _remember(job, event.key)
+    _remember(job, event.key)
     if event.parent is not None:
         job.parent = event.parent
     if event.anew:
@@ -302,6 +321,8 @@ def _restart(work: JobWork, job: JobRow, event: JobRestarted) -> None:
 
 def _remember(job: JobRow, request: str) -> None:
     """Of what no fence protects, the row knows what was carried out."""
+    if not request:
+        return
     job.restarted_by = " ".join([*job.restarted_by.split(), request][-REQUESTS_KEPT:]).strip()
 
 

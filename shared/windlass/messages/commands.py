@@ -125,6 +125,20 @@ class RestartJob(
     how: How = ""
 
 
+class PauseJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.pause"):
+    """Start nothing new of a job until it is resumed; once for each `key`, which is the request's."""
+
+    job: JobId
+    key: str
+
+
+class ResumeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.resume"):
+    """Go on with a job that was paused; once for each `key`, which is the request's."""
+
+    job: JobId
+    key: str
+
+
 class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):
     """The time has come at which a delayed job begins its run `run`."""
 
@@ -155,6 +169,8 @@ JobCommand = (
     SubmitJob
     | CancelJob
     | RestartJob
+    | PauseJob
+    | ResumeJob
     | AdvanceJob
     | ExpandTask
     | ClaimTask
@@ -169,6 +185,8 @@ JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
     SubmitJob,
     CancelJob,
     RestartJob,
+    PauseJob,
+    ResumeJob,
     AdvanceJob,
     ExpandTask,
     ClaimTask,

@@ -71,7 +71,10 @@ class TaskDispatched(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="task.delayed"):
-    """A task row came to be and waits until its time has come: a retry after a pause. Fields as in `task.dispatched`."""
+    """A task row came to be and waits until its time has come: a retry after a pause, or a task with a delay.
+
+    Fields as in `task.dispatched`; for a composite `scope` and `again` as in `task.opened`, which follows when its time has come.
+    """
 
     task: TaskId
     key: str
@@ -84,6 +87,8 @@ class TaskDelayed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
     at: datetime
     retries: int = 0
     parent: TaskId | None = None
+    scope: dict[str, Any] = {}
+    again: TaskId | None = None
     sealed: dict[str, str] = {}
 
 
@@ -265,6 +270,20 @@ class JobRestarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     parent: TaskId | None = None
 
 
+class JobPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.paused"):
+    """Nothing new of the job starts; what runs goes on. `key` is of the request; empty if that was for a job above it."""
+
+    at: datetime
+    key: str = ""
+
+
+class JobResumed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.resumed"):
+    """What waits in a paused job may start again. `key` as of a pause."""
+
+    at: datetime
+    key: str = ""
+
+
 class JobCancelled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="job.cancelled"):
     """Somebody ended the job. `key` is of the request; empty if that was for a job above it."""
 
@@ -293,6 +312,8 @@ JobEvent = (
     | JobFailed
     | JobCancelled
     | JobRestarted
+    | JobPaused
+    | JobResumed
 )
 
 JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
@@ -316,6 +337,8 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
     JobFailed,
     JobCancelled,
     JobRestarted,
+    JobPaused,
+    JobResumed,
 )
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
@@ -339,6 +362,7 @@ SINCE: Mapping[str, int] = {
     **{tag_of(kind): 4 for kind in (JobDelayed, TaskDelayed, TaskQueued)},
     tag_of(JobRestarted): 5,
     **{tag_of(kind): 11 for kind in (TaskOpened, ItemsListed)},
+    **{tag_of(kind): 16 for kind in (JobPaused, JobResumed)},
     "JobRestarted.anew": 15,
     "JobRestarted.redo": 15,
 }

@@ -199,7 +199,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
     @property
     def is_timed(self) -> bool:
         """Whether its rows may have timers."""
-        return bool(self.timeout) or self.retry_is_delayed
+        return bool(self.timeout) or self.retry_is_delayed or self.is_delayed
+
+    @property
+    def is_delayed(self) -> bool:
+        """Whether it may have to wait when its turn has come."""
+        return bool(self.delay or self.run_at)
 
     @property
     def retry_is_delayed(self) -> bool:
@@ -300,13 +305,14 @@ SINCE: Mapping[str, int] = {
     **dict.fromkeys(("Job.autoDelete", "Job.permissions", "Defaults.limits", "Retry.on"), 8),
     **dict.fromkeys(
         (
-            "Task.delay", "Task.each", "Task.entrypoint", "Task.files", "Task.gpus", "Task.limits", "Task.mounts",
-            "Task.networks", "Task.onError", "Task.parallel", "Task.post", "Task.pre", "Task.registry", "Task.runAt",
+            "Task.each", "Task.entrypoint", "Task.files", "Task.gpus", "Task.limits", "Task.mounts",
+            "Task.networks", "Task.onError", "Task.parallel", "Task.post", "Task.pre", "Task.registry",
             "Task.sidecars", "Task.subjob", "Task.workdir",
         ),
         8,
     ),
     **dict.fromkeys(("Job.secrets", "SubJob.secrets"), 14),
+    **dict.fromkeys(("Task.delay", "Task.runAt"), 16),
 }  # fmt: skip
 """The format with which each field came that the first release did not know: an older coordinator cannot read a job that has it.
 A class that came whole needs no more than the field that holds it."""

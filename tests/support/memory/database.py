@@ -336,6 +336,12 @@ def _keep_fixed(stored: TaskRow, row: TaskRow) -> None:
         row.composite = msgspec.structs.replace(row.composite, scope=stored.composite.scope)
 
 
+def _opened(row: TaskRow) -> TaskId:
+    """The row, or the one whose place it was to take, if its time had not come."""
+    waits = row.composite is not None and not row.composite.size
+    return row.composite.again or row.id if waits and row.composite is not None else row.id
+
+
 def ended_of(
     rows: Sequence[TaskRow], whole: Sequence[JobId], tasks: Sequence[TaskId], lists: Mapping[TaskId, Sequence[Items]]
 ) -> Ended:
@@ -344,7 +350,9 @@ def ended_of(
     for row in sorted(rows, key=lambda row: (row.run, row.attempt)):
         if (row.parent is None and row.job in whole) or row.parent in tasks:
             last[row.parent or row.job, row.key] = row
-    unwell = [Unwell(of, row.key, row.id, row.composite is not None) for (of, _), row in last.items() if row.state not in WELL]
+    unwell = [
+        Unwell(of, row.key, _opened(row), row.composite is not None) for (of, _), row in last.items() if row.state not in WELL
+    ]
     composites = {row.id: copy(row.composite) for row in rows if row.id in tasks and row.composite is not None}
     return Ended(composites, unwell, [(name, part) for name in tasks for part in lists.get(name, ())])
 

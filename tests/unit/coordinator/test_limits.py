@@ -1,26 +1,20 @@
 """How much a task, a job and a list may hold; what is more ends the task, with the reason."""
 
-import pytest
-
 from tests.support.play import Play
 from tests.support.scenario import JOB, task
 from tests.unit.coordinator.test_composites import each, parallel, subjob
-from windlass.coordinator.job import decide
+from windlass.coordinator.job.decide import CONTEXT_MAX, EACH_MAX, RESULT_MAX
 from windlass.eventlog.rows import TaskRow
 from windlass.messages.jobs import Job, Retry, Task
 
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits that a test can reach."""
-    monkeypatch.setattr(decide, "RESULT_MAX", 10)
-    monkeypatch.setattr(decide, "CONTEXT_MAX", 25)
-    monkeypatch.setattr(decide, "EACH_MAX", 5)
+WHOLE = "x" * RESULT_MAX
+SEVERAL = [task(f"t{number}", var=f"v{number}") for number in range(CONTEXT_MAX // RESULT_MAX)]
+"""As many as may all have a whole result."""
 
 
-def played(*tasks: Task, output: str = "") -> Play:
-    """A job whose tasks give the text that they would run."""
-    play = Play(lambda row: row.definition.run).submit(Job(name="j", tasks=tasks, output=output)).run()
+def played(*tasks: Task, result: str = WHOLE, output: str = "") -> Play:
+    """A job whose tasks all have the same result."""
+    play = Play(lambda row: result).submit(Job(name="j", tasks=tasks, output=output)).run()
     play.check()
     return play
 
@@ -33,60 +27,54 @@ def error(play: Play) -> str:
 
 
 def test_the_limits_are_those_that_are_promised() -> None:
-    assert (decide.RESULT_MAX, decide.CONTEXT_MAX, decide.EACH_MAX) == (1024 * 1024, 16 * 1024 * 1024, 1_000_000)
+    assert (RESULT_MAX, CONTEXT_MAX, EACH_MAX) == (1024 * 1024, 16 * 1024 * 1024, 1_000_000)
 
 
-@pytest.mark.usefixtures("small")
 def test_a_result_has_a_limit_in_bytes() -> None:
-    assert played(task("a", run="x" * 10)).state() == "COMPLETED"
-    assert played(task("a", run="é" * 5)).state() == "COMPLETED"
-    play = played(task("a", run="é" * 6))
-    assert error(play) == "task 'a': its result takes 12 bytes, and 10 are kept; hand large values on as a file or an address"
+    assert played(task("a")).state() == "COMPLETED"
+    assert played(task("a"), result="é" * (RESULT_MAX // 2)).state() == "COMPLETED"
+    play = played(task("a"), result="é" * (RESULT_MAX // 2 + 1))
+    assert error(play) == (
+        "task 'a': its result takes 1048578 bytes, and 1048576 are kept; hand large values on as a file or an address"
+    )
 
 
-@pytest.mark.usefixtures("small")
 def test_all_variables_of_a_job_have_a_limit_together() -> None:
-    several = [task(name, run="x" * 10, var=name) for name in "abc"]
-    play = played(*several)
-    assert play.tasks() == {"1": "COMPLETED", "2": "COMPLETED", "3": "FAILED"}
-    assert "the variables of this job would take more than 25 bytes" in error(play)
-    beside = played(parallel(*several, on_error="continue"), task("d"))
-    assert beside.tasks()["1.2"] == "FAILED"
-    assert played(*(task(name, run="x" * 10, var="same") for name in "abcd")).state() == "COMPLETED"
-    assert played(*(task(name, run="x" * 10) for name in "abcd")).state() == "COMPLETED"
+    assert played(*SEVERAL).state() == "COMPLETED"
+    play = played(*SEVERAL, task("more", var="more"))
+    assert play.names(["FAILED"]) == ["more"]
+    assert error(play).startswith("task 'more': the variables of this job would take more than 16777216 bytes")
+    beside = played(parallel(*SEVERAL, task("more", var="more"), on_error="ignore"), task("after"))
+    assert beside.names(["FAILED"]) == ["p", "more"]
+    assert played(*SEVERAL, task("more")).state() == "COMPLETED"
 
 
-@pytest.mark.usefixtures("small")
 def test_what_a_job_below_gives_counts_with_the_variables() -> None:
-    one = subjob(task("deep", run="x" * 10, var="d"), output="{{ tasks.d }}", var="s1")
-    two = subjob(task("deep", run="x" * 10, var="d"), output="{{ tasks.d }}", var="s2")
-    play = played(one, two, task("a", run="x" * 10, var="a"))
-    assert play.tasks() == {"1": "COMPLETED", "2": "COMPLETED", "3": "FAILED"}
-    play = played(task("a", run="x" * 10, var="a"), task("b", run="x" * 10, var="b"), one)
-    assert play.tasks() == {"1": "COMPLETED", "2": "COMPLETED", "3": "FAILED"}
-    assert "the variables of this job would take more than 25 bytes" in error(play)
+    below = subjob(task("deep", var="d"), output="{{ tasks.d }}", var="below")
+    assert played(*SEVERAL[1:], below).state() == "COMPLETED"
+    play = played(*SEVERAL, below)
+    assert play.names(["FAILED"]) == ["s"]
+    assert "the variables of this job would take more than 16777216 bytes" in error(play)
 
 
-@pytest.mark.usefixtures("small")
 def test_what_a_job_gives_has_the_limit_of_a_result() -> None:
-    play = played(task("a", run="x" * 6, var="a"), output="{{ tasks.a }}{{ tasks.a }}")
+    play = played(task("a", var="a"), output="{{ tasks.a }}!")
     assert play.state() == "FAILED"
-    assert error(play).startswith("the job's output: its result takes 12 bytes, and 10 are kept")
+    assert error(play).startswith("the job's output: its result takes 1048577 bytes, and 1048576 are kept")
 
 
-@pytest.mark.usefixtures("small")
 def test_a_list_has_a_limit() -> None:
-    assert played(each("sequence(0, 5)", task("t"))).state() == "COMPLETED"
-    play = played(each("sequence(0, 6)", task("t"), on_error="ignore"), task("after"))
-    assert play.tasks() == {"1": "FAILED", "2": "COMPLETED"}
-    (row,) = [row for row in play.whole[JOB].tasks.values() if row.key == "1"]
-    assert row.error == "each.list has 6 elements, and may have 5; split the job"
+    half = "1," * (EACH_MAX // 2)
+    several = each("'[' + tasks.a + tasks.a + '1]'", task("t"), on_error="ignore")
+    play = played(task("a", var="a"), several, task("after"), result=half)
+    assert play.tasks() == {"1": "COMPLETED", "2": "FAILED", "3": "COMPLETED"}
+    (row,) = [row for row in play.whole[JOB].tasks.values() if row.key == "2"]
+    assert row.error == "each.list has 1,000,001 elements, and may have 1,000,000; split the job"
 
 
-@pytest.mark.usefixtures("small")
 def test_a_result_that_is_too_large_may_be_tried_again() -> None:
     def does(row: TaskRow) -> str:
-        return "x" * (20 if row.attempt == 1 else 5)
+        return WHOLE + "x" if row.attempt == 1 else "x"
 
     play = Play(does).submit(Job(name="j", tasks=(task("a", retry=Retry(limit=1)),))).run()
     assert play.state() == "COMPLETED"

@@ -9,12 +9,13 @@ from windlass.messages.envelope import tag_of
 COMMANDS = {
     "job.submit", "job.cancel", "job.advance", "task.claim", "task.progress", "task.complete", "task.fail", "task.lose",
     "job.start", "job.restart", "task.queue", "task.expire", "task.expand",
+    "job.pause", "job.resume",
 }  # fmt: skip
 EVENTS = {
     "job.submitted", "job.started", "job.completed", "job.failed", "job.cancelled",
     "task.dispatched", "task.skipped", "task.refused", "task.started", "task.progressed", "task.completed", "task.failed",
     "task.redelivered", "task.cancelled", "job.delayed", "job.restarted", "task.delayed", "task.queued",
-    "task.opened", "task.listed",
+    "task.opened", "task.listed", "job.paused", "job.resumed",
 }  # fmt: skip
 
 

@@ -31,9 +31,11 @@ from windlass.messages.commands import (
     Fence,
     JobCommand,
     LoseTask,
+    PauseJob,
     QueueTask,
     ReportProgress,
     RestartJob,
+    ResumeJob,
     StartJob,
     SubmitJob,
 )
@@ -45,7 +47,9 @@ from windlass.messages.events import (
     JobDelayed,
     JobEvent,
     JobFailed,
+    JobPaused,
     JobRestarted,
+    JobResumed,
     JobStarted,
     JobSubmitted,
     TaskCancelled,
@@ -141,6 +145,8 @@ class _Decision:
                 yield from self._cancel(command, work)
             case RestartJob():
                 yield from self._restart(command, work)
+            case PauseJob() | ResumeJob():
+                yield from self._pause(command, work)
             case StartJob():
                 yield from self._start(command, work)
             case AdvanceJob():
@@ -151,9 +157,12 @@ class _Decision:
                     yield from self._go_on(work, None)
             case ExpandTask():
                 row = work.tasks.get(command.task)
-                if row is None or row.state != "RUNNING" or row.composite is None or row.composite.opened != command.opened:
+                if row is None or row.composite is None or row.composite.opened != command.opened:
                     return  # carried out before
-                yield from self._go_on(work, row)
+                if row.state == "SCHEDULED":
+                    yield from self._open_waiting(work, row)
+                elif row.state == "RUNNING":
+                    yield from self._go_on(work, row)
             case ClaimTask():
                 yield from self._claim(command, work)
             case ReportProgress():
@@ -165,6 +174,8 @@ class _Decision:
             case QueueTask():
                 row = _due(command, work, "PENDING")
                 yield work, TaskQueued(task=row.id, attempt=row.attempt, at=self._now)
+                if row.composite is not None:
+                    yield from self._open_waiting(work, row)
             case ExpireTask():
                 row = _due(command, work, "RUNNING")
                 error = (
@@ -214,6 +225,8 @@ class _Decision:
             if job.position > job.task_count:
                 yield from self._finish(work)
                 return
+            if job.paused_at is not None:
+                return
             position = job.position
             again = job.redo.again.get(position) if job.redo is not None else None
             if again is not None and again not in work.pasts:
@@ -247,6 +260,34 @@ class _Decision:
             work = self._works[job.parent_job]
             job = _job(work)
         yield from self._cancel_job(work, command.key)
+
+    def _pause(self, command: PauseJob | ResumeJob, work: JobWork) -> Steps:
+        job = _job(work)
+        if command.key in job.restarted_by.split():
+            return
+        verb = "pause" if isinstance(command, PauseJob) else "resume"
+        if job.parent_job is not None:
+            raise Rejected(f"job {job.id} is part of job {job.parent_job}; {verb} that one")
+        if job.state in ENDED:
+            raise Rejected("job is not running")
+        if (job.paused_at is not None) == (verb == "pause"):
+            return
+        for number, each in enumerate(self._at_work(work)):
+            key = "" if number else command.key
+            how = JobPaused if verb == "pause" else JobResumed
+            yield each, how(at=self._now, key=key)
+        if verb == "resume":
+            for each in self._at_work(work):
+                job = _job(each)
+                if job.run and not each.open and job.state not in ENDED:
+                    yield from self._go_on(each, None)
+
+    def _at_work(self, work: JobWork) -> list[JobWork]:
+        """A job, and those below it that it waits for."""
+        found = [work]
+        for one in found:
+            found += [self._works[below] for below in one.subjobs.values()]
+        return found
 
     def _cancel_job(self, work: JobWork, key: str = "") -> Steps:
         yield from self._cancel_rows(work, work.active())
@@ -304,10 +345,8 @@ class _Decision:
                 yield work, TaskSkipped(**row, definition=task, job_progress=self._reached(work, parent, 1.0))
                 return
             queue = check_queue(task.queue or DEFAULT_QUEUE)
-            past = work.pasts.pop(place.again, None) if place.again is not None else None
-            listed = list_of(task.each.list, context, self._render) if task.each is not None and past is None else None
-            if listed is not None and len(listed.items) > EACH_MAX:
-                raise Invalid(f"each.list has {len(listed.items):,} elements, and may have {EACH_MAX:,}; split the job")
+            until = waits.start_at(task, self._now)
+            listed, past = (None, None) if until is not None else self._listed(work, task, place)
         except Invalid as problem:
             error = str(problem)
             failure = self._failure(work, written, parent)
@@ -317,10 +356,55 @@ class _Decision:
             )
             yield from self._spread(work, failure, blame(written.name, error))
             return
-        if task.is_composite:
+        if until is not None:
+            yield (
+                work,
+                TaskDelayed(
+                    **row,
+                    attempt=1,
+                    queue=queue,
+                    definition=task,
+                    until=until,
+                    scope=dict(place.scope) if task.is_composite else {},
+                    again=place.again,
+                ),
+            )
+        elif task.is_composite:
             yield from self._open_composite(work, task, row, place, listed, past)
         else:
             yield work, TaskDispatched(**row, attempt=1, queue=queue, definition=task)
+
+    def _listed(self, work: JobWork, task: Task, place: _Place) -> tuple[Listed | None, Past | None]:
+        """What a composite goes through: a list, or what did not end well before.
+
+        Raises:
+            Invalid: the list cannot be evaluated, or is too long.
+        """
+        past = work.pasts.pop(place.again, None) if place.again is not None else None
+        if task.each is None or past is not None:
+            return None, past
+        listed = list_of(task.each.list, self._context(work, place.scope), self._render)
+        if len(listed.items) > EACH_MAX:
+            raise Invalid(f"each.list has {len(listed.items):,} elements, and may have {EACH_MAX:,}; split the job")
+        return listed, None
+
+    def _open_waiting(self, work: JobWork, row: TaskRow) -> Steps:
+        """The time of a composite has come."""
+        composite, above = row.composite, self._above(work, row)
+        assert composite is not None
+        if _job(work).paused_at is not None or (composite.again is not None and composite.again not in work.pasts):
+            return  # it will be opened when the job is resumed, or what it was is in memory
+        place = _Place(row.key, row.position, above, composite.scope, composite.again)
+        try:
+            listed, past = self._listed(work, row.definition, place)
+        except Invalid as problem:
+            failure = self._failure(work, row.definition, above)
+            yield from self._failed(row, str(problem), "failed", failure, work)
+        else:
+            fields = {"task": row.id, "key": row.key, "run": row.run, "position": row.position, "parent": row.parent}
+            yield from self._open_composite(work, row.definition, {**fields, "at": self._now}, place, listed, past)
+        if row.state != "RUNNING":
+            yield from self._go_on(work, above)
 
     def _open_composite(
         self, work: JobWork, task: Task, row: dict[str, Any], place: _Place, listed: Listed | None, past: Past | None
@@ -580,6 +664,8 @@ class _Decision:
             return  # asking twice: no new fact; the shell grants again from the row
         if row.state != "SCHEDULED":
             raise Stale(f"task {row.id} is {row.state}", _why(row, command))
+        if _job(work).paused_at is not None:
+            raise Stale(f"job {row.job} is paused", "paused")
         yield (
             work,
             TaskStarted(
@@ -658,7 +744,11 @@ class _Decision:
 def may_open(work: JobWork, row: TaskRow) -> bool:
     """Whether the next child of a composite is due."""
     composite = row.composite
-    if composite is None or composite.subjob is not None or row.state != "RUNNING" or composite.opened >= composite.size:
+    if composite is None or work.job is None or work.job.paused_at is not None:
+        return False
+    if row.state == "SCHEDULED":  # it waited for its time
+        return True
+    if composite.subjob is not None or row.state != "RUNNING" or composite.opened >= composite.size:
         return False
     at_work, each = composite.opened - composite.ended, row.definition.each
     if each is not None and 0 < each.concurrency <= at_work:
@@ -805,7 +895,7 @@ def foreseen(event: JobEvent) -> frozenset[str]:
     for task in every(definition.tasks):
         if task.is_composite:
             found |= {tag_of(TaskOpened), tag_of(ItemsListed)}
-        if with_defaults(task, definition.defaults).retry_is_delayed:
+        if task.is_delayed or with_defaults(task, definition.defaults).retry_is_delayed:
             found |= {tag_of(TaskDelayed), tag_of(TaskQueued)}
     return frozenset(found)
 

@@ -37,10 +37,11 @@ def outgoing(work: JobWork, now: datetime, times: Times, subjects: Subjects, sha
     soon = now + timedelta(seconds=times.redrive_s)
     for task in work.touched.values():
         match task.state:
-            case "SCHEDULED":
-                task.drive_at, task.drives = soon, 0
-                yield _run(task, subjects)
-            case "RUNNING" if task.composite is not None:
+            case "SCHEDULED" if task.composite is None:
+                task.drive_at, task.drives = (soon if job.paused_at is None else None), 0
+                if job.paused_at is None:
+                    yield _run(task, subjects)
+            case "SCHEDULED" | "RUNNING" if task.composite is not None:
                 due = may_open(work, task)
                 task.drive_at, task.drives = (soon if due else None), 0
                 if due:
@@ -77,8 +78,10 @@ def again(work: JobWork, what: Redrive, now: datetime, times: Times, subjects: S
     task.drive_at = _later(now, task.drives, times)
     if task.stopping:
         yield _stop(task, subjects)
-    elif task.state == "SCHEDULED":
-        yield _run(task, subjects)
+    elif task.state == "SCHEDULED" and task.composite is None:
+        task.drive_at = task.drive_at if job.paused_at is None else None
+        if task.drive_at is not None:
+            yield _run(task, subjects)
     elif task.composite is not None:
         task.drive_at = task.drive_at if may_open(work, task) else None
         if task.drive_at is not None:
@@ -92,7 +95,7 @@ def again(work: JobWork, what: Redrive, now: datetime, times: Times, subjects: S
 
 def advance_due(work: JobWork, job: JobRow) -> bool:
     """Whether the job stands at a task that nothing has been decided for."""
-    return job.run > 0 and job.state not in ENDED and not work.open
+    return job.run > 0 and job.state not in ENDED and job.paused_at is None and not work.open
 
 
 def _later(now: datetime, drives: int, times: Times) -> datetime:

@@ -19,9 +19,12 @@ def of_job(job: JobRow, ended: Ended) -> Past:
 
 
 def of_composite(task: TaskId, ended: Ended) -> Past | None:
-    """Of the children of a composite that has ended: those that did not end well, and those that never came to be."""
+    """Of the children of a composite that has ended: those that did not end well, and those that never came to be.
+
+    None if nothing is known of it, or it was never opened.
+    """
     composite = ended.composites.get(task)
-    if composite is None:
+    if composite is None or not composite.size:
         return None
     parts = [part for of, part in ended.parts if of == task]
     unwell = {int(one.key.rpartition(".")[2]): one for one in ended.unwell if one.of == task}

@@ -14,10 +14,12 @@ RETRY_PAUSE_MAX_S = 24 * 3600.0
 """The longest pause before a retry, however often it was multiplied."""
 
 
-def start_at(job: Job, now: datetime) -> datetime | None:
-    """When a job that was accepted just now starts; None for at once."""
+def start_at(what: Job | Task, now: datetime) -> datetime | None:
+    """When a job that was accepted just now starts, or a task whose turn has come; None for at once."""
+    if not what.is_delayed:
+        return None
     try:
-        at = moment(job.run_at) if job.run_at else now + timedelta(seconds=_seconds(job.delay))
+        at = moment(what.run_at) if what.run_at else now + timedelta(seconds=_seconds(what.delay))
     except NotAMoment:
         return None  # as below
     return at if at > now else None

@@ -144,3 +144,25 @@ async def restart_job(
     except Rejected as error:
         raise Invalid(str(error)) from error
     return Status()
+
+
+async def _pause(job: str, commands: Commands, *, resume: bool = False) -> Status:
+    try:
+        await commands.pause(job_id(job), resume=resume)
+    except NotFound as error:
+        raise NotFound("job not found") from error
+    except Rejected as error:
+        raise Invalid(str(error)) from error
+    return Status()
+
+
+@put("/jobs/{job:str}/pause", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
+async def pause_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
+    """Start nothing new of a job until it is resumed; what runs goes on."""
+    return await _pause(job, commands)
+
+
+@put("/jobs/{job:str}/resume", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
+async def resume_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
+    """Go on with a job that was paused."""
+    return await _pause(job, commands, resume=True)

@@ -162,7 +162,8 @@ CREATE TABLE jobs (
     trace text NOT NULL DEFAULT ''::text,
     parent uuid,
     parent_job uuid,
-    redo json
+    redo json,
+    paused_at timestamp with time zone
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);

@@ -1,8 +1,8 @@
 -- A job, its task rows and its variables: one statement, so all of one moment, and one round trip. Rows: kind (0: the job, with
--- its creator as queue and its number of tasks as attempt; 1: a task; 2: a variable, with name and value as result and error), then
--- a task's columns (the last a moment, if it waits for one) and those of its composite. Indexes: the primary keys, tasks_of_job.
+-- its creator as queue, its number of tasks as attempt and its pause as scheduled_at; 1: a task; 2: a variable, with name and value
+-- as result and error), then a task's columns (the last a moment, if it waits for one) and those of its composite. Indexes: the primary keys, tasks_of_job.
 SELECT 0, id, NULL::uuid, position, state, definition, created_by, NULL, task_count, 0, 0, progress,
-       created_at, NULL::timestamptz, started_at, completed_at, failed_at, result, error, parent,
+       created_at, paused_at, started_at, completed_at, failed_at, result, error, parent,
        CASE WHEN state = 'PENDING' THEN (SELECT due_at FROM timers WHERE timers.id = jobs.id) END,
        NULL::integer, NULL::integer, NULL::integer, NULL::uuid
   FROM jobs
