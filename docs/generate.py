@@ -23,7 +23,7 @@ sys.path[1:1] = [str(source) for source in SOURCES]
 
 from windlass import ids, metrics, settings  # noqa: E402 the line above makes this work without an installation
 from windlass.bus import permissions, streams  # noqa: E402
-from windlass.documents import reference, validation  # noqa: E402
+from windlass.documents import reference  # noqa: E402
 from windlass.local import nats  # noqa: E402
 from windlass.local.data import NATS_USERS  # noqa: E402
 from windlass.messages import commands, envelope, events, jobs, notices  # noqa: E402
@@ -148,7 +148,7 @@ def _words(kind: type[msgspec.Struct], title: str) -> str:
         text = text.replace(f"`{field.name}`", f"`{field.encode_name}`")
         about = reference.FIELDS[kind][field.encode_name]
         name = f"{kind.__name__}.{field.encode_name}"
-        marks = "⊕ " * (name in BEYOND) + "*not built yet*; " * (name in validation.UNBUILT)
+        marks = "⊕ " * (name in BEYOND)
         default = "" if field.required else _default(field)
         rows.append((f"`{field.encode_name}`", _type(hints[field.name]), default, f"{marks}{about.says}", f"`{about.example}`"))
     return f"### {title}\n\n{text}\n\n{table(('field', 'type', 'default', 'rule', 'example'), rows)}"

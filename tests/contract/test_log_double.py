@@ -37,7 +37,7 @@ from windlass import ids
 from windlass.clock import system
 from windlass.coordinator.job import pasts
 from windlass.errors import Unavailable
-from windlass.eventlog import deliveries, follow, log, operational, read
+from windlass.eventlog import deletions, deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.deliveries import Delivery, Projected, Room, Settled
 from windlass.eventlog.deliveries import Taken as Call
@@ -45,7 +45,7 @@ from windlass.eventlog.follow import Reading, Stuck
 from windlass.eventlog.log import Overtaken, Taken, Unfit
 from windlass.eventlog.statements import statement
 from windlass.ids import JobId, TaskId
-from windlass.messages.events import JobEvent, JobRestarted, JobSubmitted, TaskOpened
+from windlass.messages.events import JobDeleted, JobEvent, JobRestarted, JobSubmitted, TaskOpened
 from windlass.messages.jobs import Each, Job, Parallel, Task, Webhook
 from windlass.messages.notices import LogPart, NodeBeat
 from windlass.messages.reruns import Redo
@@ -188,6 +188,56 @@ def _with_composites(owner: Owner, play: Play) -> Callable[[Any], None]:
         batch.items = [(JOB, name, part) for name, parts in play.whole[JOB].lists.items() for part in parts]
 
     return change
+
+
+async def test_a_deleted_job_is_known_as_such_and_swept_a_part_at_a_time(
+    owner: Owner, connect: Connect, reader: read.Reader
+) -> None:
+    two = job(task("a", var="x"), task("b"))
+    below = JobSubmitted(job=_other(1), definition=two, user="guest", at=THEN, parent=ROW, parent_job=JOB)
+    begin = [*running(two), completed(ROW, "7"), dispatched(two.tasks[1], 2), completed(task_id(2)), job_completed()]
+    await owner.commit(*begin)
+    await owner.commit(below, of=_other(1))
+    part = LogPart(job=JOB, task=ROW, attempt=1, number=1, contents="out")
+    await owner.store.run(operational.keep_logs, [(part, NOW)])
+
+    def delete(batch: Any) -> None:
+        batch.changed_jobs.clear()
+        batch.counts[SHARD, "COMPLETED"] -= 1
+        batch.deleted.append((JOB, SHARD, owner.writer.heads[SHARD] + 1, False, NOW))
+
+    await owner.commit(JobDeleted(at=NOW), change=delete)
+    loaded = await owner.store.run(log.load, [JOB, _other(1)], [], [])
+    assert ([row.id for row in loaded.jobs], loaded.deleted) == ([_other(1)], [JOB])
+    assert await reader.job(JOB) is None
+    aside = connect("aside", None)
+    await aside.run(operational.keep_logs, [(msgspec.structs.replace(part, number=2), NOW)])  # too late: it is not kept
+    assert await aside.run(deletions.unswept, [SHARD], 10) == [JOB]
+    assert await aside.run(deletions.unswept, [SHARD + 1], 10) == []
+    assert await aside.run(deletions.below, JOB, 10) == [_other(1)]
+    swept = [await aside.run(deletions.sweep, JOB, 1) for _ in range(4)]
+    assert (sum(swept), swept[-1]) == (3, 0)
+    assert await aside.run(deletions.end, JOB)
+    assert await aside.run(deletions.unswept, [SHARD], 10) == []
+    assert await owner.store.run(log.load, [], [ROW, task_id(2)], []) == log.Loaded([], [], [], {}, [])
+
+
+async def test_the_key_of_a_deleted_job_stays_until_its_webhooks_need_it_no_more(owner: Owner) -> None:
+    hooked = job(webhooks=(Webhook(url="http://a/"),))
+    await owner.commit(
+        *running(hooked), completed(ROW), job_completed(), change=lambda b: b.job_keys.append((JOB, "m", "w", "h"))
+    )
+
+    def delete(batch: Any) -> None:
+        batch.changed_jobs.clear()
+        batch.deleted.append((JOB, SHARD, owner.writer.heads[SHARD] + 1, True, NOW))
+
+    await owner.commit(JobDeleted(at=NOW), change=delete)
+    assert not await owner.store.run(deletions.end, JOB)
+    assert await owner.store.run(deletions.unswept, [SHARD], 10) == [JOB]
+    await _advance(owner.store, Reading("webhook_cursors", "hooked", 100, Projection(system)))
+    assert await owner.store.run(deletions.end, JOB)
+    assert await owner.store.run(deletions.unswept, [SHARD], 10) == []
 
 
 async def test_variables_that_are_cleared_are_gone_and_those_set_after_it_are_there(owner: Owner) -> None:

@@ -107,7 +107,9 @@ class Stage:
         self.said: list[tuple[Message, Any]] = []
         self._orders = Puller(bus, names.orders(WORKER), streams.ORDERS, self.runner.order)
         self._intake = Puller(bus, names.intake, names.shard(0), self._on_said)
-        self.levels = Levels(bus, "default", slots, lambda delivery: self.runner.begin(delivery, self.levels.release))
+        self.levels = Levels(bus, "default", slots, self._begin)
+        self.taken = 0
+        """How many orders came from the queue."""
 
     async def __aenter__(self) -> "Stage":
         await self._orders.start()
@@ -120,6 +122,10 @@ class Stage:
         await self.levels.rest()
         await self._orders.stop()
         await self._intake.stop()
+
+    def _begin(self, delivery: Jetstream) -> None:
+        self.taken += 1
+        self.runner.begin(delivery, self.levels.release)
 
     def _on_said(self, delivery: Jetstream) -> None:
         message = open_envelope(delivery.payload)
@@ -356,6 +362,17 @@ async def test_a_stop_for_what_is_not_there_is_confirmed(stage: Stage) -> None:
     message, report = await stage.heard(FailTask, run)
     assert report.reason == "stopped"
     await stage.answer(message)
+
+
+async def test_a_worker_that_nobody_may_have_heard_begins_nothing_until_it_is_heard_again(stage: Stage) -> None:
+    stage.runner.cut_off = True
+    run = await stage.dispatch()
+    other = await stage.dispatch(2)
+    await until("both came and went back", lambda: stage.taken >= 2 and stage.levels.free == 4)
+    stage.runner.cut_off = False
+    await stage.heard(ClaimTask, run)
+    await stage.heard(ClaimTask, other)
+    assert [type(body) for _, body in stage.said] == [ClaimTask] * len(stage.said)
 
 
 async def test_a_grant_for_what_is_not_there_is_answered_that_it_is_lost(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nats
+import psycopg
 import pytest
 
 from tests.support.stack import Up, up, wait_for
@@ -302,3 +303,66 @@ def test_a_body_without_a_length_has_the_same_limit(api: Api) -> None:
 def test_what_is_not_there_is_said_in_one_key(api: Api) -> None:
     assert api.ask("GET", "/nothing") == (404, {"message": "Not Found"})
     assert api.ask("DELETE", "/jobs") == (405, {"message": "Method Not Allowed"})
+
+
+def test_a_deleted_job_is_gone_with_all_that_belongs_to_it(api: Api) -> None:
+    job = api.submit(
+        "name: goes\nsecrets: {s: 'hunter2 hunter2'}\ntasks:\n"
+        "  - {name: a, var: v, env: {S: '{{ secrets.s }}'}, run: 'echo $S; echo -n x > $TORK_OUTPUT'}\n"
+        "  - name: s\n    subjob: {name: below, tasks: [{name: b, run: 'true'}]}\n"
+        "  - name: e\n    each: {list: '[1, 2]', task: {name: n, run: 'true'}}\n"
+    )["id"]
+    assert api.ended(job)["state"] == "COMPLETED"
+    rows = api.ask("GET", f"/jobs/{job}")[1]["execution"]
+    below = next(task["subjob"]["id"] for task in rows if task["name"] == "s")
+    wait_for("output", lambda: api.ask("GET", f"/jobs/{job}/log")[1]["items"])
+    assert api.ask("DELETE", f"/jobs/{below}")[0] == 400
+    total = api.ask("GET", "/jobs")[1]["totalItems"]
+    assert api.ask("DELETE", f"/jobs/{job}") == (200, {"status": "OK"})
+    assert api.ask("DELETE", f"/jobs/{job}") == (404, {"message": "job not found"})
+    assert api.ask("GET", f"/jobs/{job}")[0] == 404
+    assert api.ask("GET", f"/tasks/{rows[0]['id']}")[0] == 404
+    assert api.ask("PUT", f"/jobs/{job}/restart")[0] == 404
+    wait_for("its output to go", lambda: api.ask("GET", f"/jobs/{job}/log")[0] == 404)
+    wait_for("the one below to go", lambda: api.ask("GET", f"/jobs/{below}")[0] == 404)
+    assert api.ask("GET", "/jobs")[1]["totalItems"] < total
+
+    def left() -> dict[str, int]:
+        with psycopg.connect(api.up.env()["WINDLASS_POSTGRES_DSN"], autocommit=True) as connection:
+            connection.execute("SET search_path TO windlass")
+            tables = ("tasks", "job_vars", "sealed_texts", "job_keys", "task_logs", "each_items", "composites")
+            found = {}
+            for table in tables:
+                query = f"SELECT count(*) FROM {table} WHERE job = ANY (%s::uuid[])"
+                (found[table],) = connection.execute(query.encode(), ([job, below],)).fetchone()  # type: ignore[misc]  # one row
+            return {table: rows for table, rows in found.items() if rows}
+
+    wait_for("all rows to go", lambda: not left(), 30)
+
+
+def test_a_job_is_deleted_when_its_time_has_come_and_its_key_stays_its_own(api: Api) -> None:
+    body = json.dumps({"name": "short", "autoDelete": {"after": "1s"}, "tasks": [{"name": "t", "run": "true"}]}).encode()
+    request = urllib.request.Request(
+        f"{api.up.url}/jobs", body, {"Content-Type": "application/json", "Idempotency-Key": "short-lived"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        job = json.load(answer)["id"]
+    wait_for(
+        "it to say when", lambda: "deleteAt" in api.ask("GET", f"/jobs/{job}")[1] or api.ask("GET", f"/jobs/{job}")[0] == 404
+    )
+    wait_for("it to be gone", lambda: api.ask("GET", f"/jobs/{job}")[0] == 404, 30)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=30)
+    assert refused.value.code == 409
+    assert "was deleted; choose another key" in refused.value.read().decode()
+
+
+def test_permissions_are_kept_and_inherited(api: Api) -> None:
+    job = api.submit(
+        "name: mine\npermissions: [{role: operators}]\ntasks:\n"
+        "  - name: s\n    subjob: {name: b, tasks: [{name: t, run: 'true'}]}\n"
+    )["id"]
+    whole = api.ended(job)
+    assert whole["permissions"] == [{"role": "operators"}]
+    below = whole["execution"][0]["subjob"]["id"]
+    assert api.ended(below)["permissions"] == [{"role": "operators"}]

@@ -11,8 +11,6 @@ import pytest
 from tests.contract.runtimes import need_engine
 from tests.support.stack import Up, up
 from windlass.documents.reading import decode_job, read_job
-from windlass.documents.validation import UNBUILT
-from windlass.errors import Invalid
 from windlass.messages.jobs import Task, every
 from windlass.worker.runtime import places
 
@@ -95,11 +93,6 @@ def test_it_ends_with_its_result(stack: Up, name: str) -> None:
 @pytest.mark.parametrize("name", TORK)
 def test_one_after_torks_ends_as_there(stack: Up, name: str) -> None:
     path = simple()[name]
-    if UNBUILT:
-        try:
-            read_job(path.read_bytes())
-        except Invalid as error:
-            pytest.xfail(str(error))
     need_engine()
     said = stack.run("run", "--json", str(path))
     job = msgspec.json.decode(said.stdout)

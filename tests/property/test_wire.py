@@ -53,6 +53,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return st.one_of([_values(one) for one in inner])
+    if origin is typing.Literal:
+        return st.sampled_from(inner)
     if origin is dict:
         return st.dictionaries(_values(inner[0]), _values(inner[1]), max_size=3)
     assert origin is tuple, kind

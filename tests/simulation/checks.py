@@ -19,6 +19,7 @@ from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
     JobDelayed,
+    JobDeleted,
     JobEvent,
     JobFailed,
     JobRestarted,
@@ -99,7 +100,9 @@ class Checks:
     def _follows(self, job: JobId, work: JobWork, event: JobEvent) -> None:
         """Whether this may come after what there was."""
         name = type(event).__name__
-        if work.job is not None and work.job.state in ENDED and not isinstance(event, JobRestarted):
+        if work.deleted:
+            self._fail(f"G8: {name} of job {job}, which is deleted")
+        if work.job is not None and work.job.state in ENDED and not isinstance(event, JobRestarted | JobDeleted):
             self._fail(f"G8/G11: {name} of job {job} after its end as {work.job.state}")
         if isinstance(event, JobCompleted | JobFailed | JobCancelled):
             if work.active():
@@ -221,6 +224,8 @@ class Checks:
         for task in database.tasks.values():
             if task.drive_at is not None or task.stopping:
                 return f"an intent is left: task {task.id}, {task.state}, stopping {task.stopping!r}"
+        if database.unswept:
+            return f"of job {next(iter(database.unswept))}, which is deleted, something is left"
         for timer in database.following.timers.values():
             return f"a timer is left: {timer}"
         if owed := self._telling.unquiet():
@@ -238,6 +243,7 @@ class Checks:
         for shard in database.events:
             for stored in shard:
                 evolve(works.setdefault(JobId(stored.stream), JobWork()), JOB_EVENTS.decode(stored.type, stored.data))
+        works = {job: work for job, work in works.items() if not work.deleted}
         if {job: _plain(row) for job, row in database.jobs.items()} != {job: _plain(work.job) for job, work in works.items()}:
             self._fail("G10: the rows of jobs are not the fold of the log")
         tasks = {name: _plain(row) for work in works.values() for name, row in work.tasks.items()}
@@ -246,6 +252,8 @@ class Checks:
         counts = Counter((shard_of(job, len(database.shards)), row.state) for job, row in database.jobs.items())
         if +database.counts != +counts:
             self._fail(f"G10: counts are {+database.counts}, and the rows say {counts}")
+        if set(database.variables) - set(database.jobs) or {part.job for part in database.logs.values()} - set(database.jobs):
+            self._fail("of a deleted job variables or output are left")
         if [shard.head for shard in database.shards] != [len(events) for events in database.events]:
             self._fail("G9: a head is not where its log ends")
 

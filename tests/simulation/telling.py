@@ -97,7 +97,7 @@ class Telling:
                 self._fail(f"G13: {call.id} says something else the second time")
             return
         self._heard[call.id] = call
-        row = self._rows().owed.get(call.id)
+        row = self._owed().get(call.id)
         if row is None:
             self._fail(f"G13: {call.url} is called with {call.id}, which nobody owes it")
             return
@@ -105,7 +105,7 @@ class Telling:
         if place < self._last.get(row.lane, place):
             self._fail(f"G13: {call.url} hears of {place} of job {call.job} after {self._last[row.lane]}")
         self._last[row.lane] = place
-        for one in self._rows().owed.values():
+        for one in self._owed().values():
             if one.lane == row.lane and (one.version, one.hook) < place and one.state == "WAITING":
                 self._fail(f"G13: {call.url} hears of {place} of job {call.job} while {one.version, one.hook} waits")
         promised = self._promised.get((row.job, *place))
@@ -117,11 +117,15 @@ class Telling:
         """Its receiver answered, whether that is heard or not."""
         self._answers.setdefault(call.id, []).append(answer.status)
 
+    def _owed(self) -> dict[str, Owed]:
+        """All that was ever owed, also of jobs that are deleted."""
+        return {**self._rows().forgotten, **self._rows().owed}
+
     def unquiet(self) -> str | None:
         """What is still owed, if anything."""
         rows = self._rows()
-        if len(rows.owed) < len(self._promised):
-            return f"G13: {len(self._promised)} calls were promised, and {len(rows.owed)} are owed"
+        if len(self._owed()) < len(self._promised):
+            return f"G13: {len(self._promised)} calls were promised, and {len(self._owed())} are owed"
         waiting = next((row for row in rows.owed.values() if row.state == "WAITING"), None) or next(
             iter(rows.lanes.values()), None
         )
@@ -129,7 +133,7 @@ class Telling:
 
     def finished(self) -> None:
         """All is quiet: everything that was promised was done, and nothing else."""
-        rows = {(row.job, row.version, row.hook): row for row in self._rows().owed.values()}
+        rows = {(row.job, row.version, row.hook): row for row in self._owed().values()}
         for key in sorted(self._promised.keys() ^ rows.keys()):
             self._fail(f"G13: {key} is promised as {self._promised.get(key)} and owed as {rows.get(key)}")
         for key, promised in self._promised.items():

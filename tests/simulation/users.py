@@ -138,6 +138,8 @@ class User:
         if chance.random() < 0.4:
             hooked = msgspec.structs.replace(self.shape.definition, webhooks=draw_hooks(chance))
             self.shape = msgspec.structs.replace(self.shape, definition=hooked)
+        self._deletes = chance.random() < 0.25
+        self.deleted = False
         self.job: JobId | None = None
         self.cancelled = False
 
@@ -176,6 +178,8 @@ class User:
             await self._restart(self.job)
             if not self.shape.ends:  # else nobody ever ends it
                 await self._cancel(self.job)
+        if self._deletes:
+            await self._delete(self.job)
 
     async def _restart(self, job: JobId) -> None:
         """Go on with it once it has ended, if it may."""
@@ -199,6 +203,20 @@ class User:
                 self.cancelled = world.database.jobs[job].run == row.run
                 return
             await asyncio.sleep(PAUSE_S)
+
+    async def _delete(self, job: JobId) -> None:
+        """Once it has ended."""
+        world = self._world
+        while (said := await self._ask(lambda: world.gateway.delete(job))) != "done":
+            if isinstance(said, NotFound):
+                if job in world.database.jobs:
+                    world.fail(f"G1: job {job} is there, and deleting it says {said}")
+                break
+            await asyncio.sleep(PAUSE_S)
+        self.deleted = True
+        world.say("user", f"deleted {job}")
+        if job in world.database.jobs:
+            world.fail(f"job {job} was deleted and is there")
 
     async def _pause(self, job: JobId, *, resume: bool) -> None:
         """Until that is known, or the job has ended."""
@@ -249,7 +267,7 @@ class User:
         mine = [job for job in world.database.jobs.values() if job.definition.name == self.shape.definition.name]
         if self.key is not None and len(mine) > 1:
             world.fail(f"G2: key {self.key} made {len(mine)} jobs")
-        if self.job is not None and self.job not in world.database.jobs:
+        if self.job is not None and self.job not in world.database.jobs and not self.deleted:
             world.fail(f"G1: job {self.job} was accepted and is lost")
         for job in mine:
             ends = ("CANCELLED",) if self.cancelled else self.shape.ends
@@ -294,6 +312,10 @@ class Gateway:
     async def restart(self, job: JobId, how: How) -> Any:
         """`PUT /jobs/{job}/restart`, likewise."""
         return await self._command(lambda: self.commands.restart(job, how))
+
+    async def delete(self, job: JobId) -> Any:
+        """`DELETE /jobs/{job}`, likewise."""
+        return await self._command(lambda: self.commands.delete(job))
 
     async def pause(self, job: JobId, *, resume: bool) -> Any:
         """`PUT /jobs/{job}/pause` or `resume`, likewise."""

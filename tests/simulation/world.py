@@ -57,7 +57,7 @@ SHARDS = 2
 SLOTS = 2
 SETTLED_AFTER_S = 1.0
 """How long a costly template takes."""
-QUIET_WITHIN_S = 90.0
+QUIET_WITHIN_S = 150.0
 """From the end of all faults until nothing may be under way any more."""
 LOOK_EVERY_S = 0.25
 DEAD_AFTER_S = 10.0

@@ -43,6 +43,7 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    DeleteJob,
     ExpandTask,
     ExpireTask,
     FailTask,
@@ -90,8 +91,8 @@ COMMIT_S = metrics.COMMIT_S.histogram()
 _encode = msgspec.json.Encoder().encode
 
 SPOKEN: dict[str, tuple[type[JobCommand], ...]] = {
-    "jobs": (SubmitJob, CancelJob, RestartJob, PauseJob, ResumeJob),
-    "pending": (AdvanceJob, ExpandTask, StartJob, QueueTask, ExpireTask),
+    "jobs": (SubmitJob, CancelJob, RestartJob, PauseJob, ResumeJob, DeleteJob),
+    "pending": (AdvanceJob, ExpandTask, StartJob, QueueTask, ExpireTask, DeleteJob),
     "started": (ClaimTask,),
     "progress": (ReportProgress,),
     "completed": (CompleteTask,),
@@ -176,6 +177,8 @@ class Coordinator:
         self._waiting: deque[Jetstream] = deque()
         self._own: deque[Item] = deque()
         self._wake = asyncio.Event()
+        self.deleted = asyncio.Event()
+        """Set when jobs were deleted: what is left of them is to be swept."""
         self._cache: dict[JobId, JobWork] = {}
         self._touched: set[JobId] = set()
         """Jobs whose working sets may hold what is not stored."""
@@ -516,6 +519,8 @@ class Coordinator:
             self._cache[job] = JobWork()
         for row in loaded.jobs:
             self._cache[row.id].job = row
+        for job in loaded.deleted:
+            self._cache[job].deleted = True
         late: list[tuple[JobWork, TaskRow]] = []
         for task in loaded.tasks:
             work = self._cache.get(task.job)
@@ -594,8 +599,10 @@ class Coordinator:
             REDRIVES.inc()
             return
         if isinstance(command, SubmitJob):
-            if command.job != item.job:
-                return  # its Idempotency-Key stands for an earlier job
+            if command.job != item.job:  # its Idempotency-Key stands for an earlier job
+                if work.deleted:
+                    item.error = Conflict(f"job {item.job} of this Idempotency-Key was deleted; choose another key")
+                return
             for owner, key, job, digest in draft.batch.keys:
                 if (owner, key) == (command.user, command.key):
                     item.job, item.error = job, None if digest == command.digest else _reused(key)
@@ -714,6 +721,12 @@ class Coordinator:
                     stream=job_id, first=version + 1, last=job.version, position=heads[shard], state=job.state, events=tuple(tags)
                 )
                 draft.said.append((subjects.changed("job", job_id), self._message(notice, draft.now)))
+            if work.deleted:
+                hooked = job.definition.is_hooked
+                batch.deleted.append((job_id, shard, heads[shard], hooked, draft.now))
+                if state:
+                    batch.counts[shard, state] -= 1
+                continue
             (batch.changed_jobs if version else batch.new_jobs).append(shown(work, job, new=not version))
             if state != job.state:
                 batch.counts[shard, job.state] += 1
@@ -748,6 +761,8 @@ class Coordinator:
             self.heads[shard] = after
         for job in draft.before:
             self._tidy(job)
+        if batch.deleted:
+            self.deleted.set()
         self._touched.clear()
         while len(self._cache) > CACHE_MAX:
             del self._cache[next(iter(self._cache))]
@@ -757,6 +772,9 @@ class Coordinator:
         """After a commit, forget of a job what cannot change any more."""
         work = self._cache.get(job)
         if work is None or work.job is None:
+            return
+        if work.deleted:
+            del self._cache[job]
             return
         for task in list(work.touched.values()):
             task.stored = True

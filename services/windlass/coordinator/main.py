@@ -21,6 +21,7 @@ from windlass.coordinator.lease import Leases
 from windlass.coordinator.ownership import Ownership
 from windlass.coordinator.records import Records
 from windlass.coordinator.settings import Settings
+from windlass.coordinator.sweeper import Sweeper
 from windlass.coordinator.template import Settle, render
 from windlass.coordinator.tickets import Tickets
 from windlass.coordinator.vaults import Vaults
@@ -205,6 +206,7 @@ async def lead(
         group.create_task(service.every(COUNT_S, watch.count, stop))
         if vaults.master is not None and len(vaults.master.ids) > 1:
             group.create_task(service.every(WRAP_S, wrap, stop))
+        group.create_task(Sweeper(aside, coordinator, coordinator.heads).serve(stop))
         group.create_task(records.store_logs(stop))
         await coordinator.serve(stop)
         await ownership.leave()

@@ -8,7 +8,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -58,6 +58,7 @@ class _Projected:
 
     work: JobWork
     keys: list[tuple[str, str, JobId, str]]
+    deleted_at: datetime
 
 
 @dataclass(slots=True)
@@ -70,8 +71,11 @@ class _Job:
 
     def differences(self) -> Iterator[tuple[str, Key, Row | None, Row | None]]:
         """Table, key, the row as the log has it, the row as it is stored."""
+        sweeping = any(not row["swept"] for row in self.stored["deleted_jobs"].values())
         for table in KEYS:
             ours, theirs = self.rows[table], self.stored[table]
+            if sweeping and not ours and table != "jobs":
+                continue  # what is left of a deleted job goes by itself
             for key in [*ours, *(key for key in theirs if key not in ours)]:
                 if _canonical(ours.get(key)) != _canonical(theirs.get(key)):
                     yield table, key, ours.get(key), theirs.get(key)
@@ -93,7 +97,8 @@ def verify(connection: psycopg.Connection, tell: Callable[[str], None]) -> Resul
     for job in _jobs(connection, shards):
         if job.projected is not None and (row := job.projected.work.job) is not None:
             result.events += row.version
-            counted[shard_of(row.id, shards), row.state] += 1
+            if not job.projected.work.deleted:
+                counted[shard_of(row.id, shards), row.state] += 1
         for table, rows in job.rows.items():
             result.rows[table] += len(rows)
         for table, key, ours, theirs in job.differences():
@@ -130,9 +135,14 @@ def replace(connection: psycopg.Connection, now: datetime) -> None:
         if job.projected is None or job.projected.work.job is None:
             continue
         work, row = job.projected.work, job.projected.work.job
-        counts[shard_of(row.id, shards), row.state] += 1
+        if not work.deleted:
+            counts[shard_of(row.id, shards), row.state] += 1
         for table, key in missing:
             match table:
+                case "deleted_jobs":
+                    batch.deleted.append(
+                        (row.id, shard_of(row.id, shards), 0, row.definition.is_hooked, job.projected.deleted_at)
+                    )
                 case "jobs":
                     batch.new_jobs.append(_operational(row, row.state not in ENDED, kept.get((table, key)), now))
                 case "tasks":
@@ -191,7 +201,7 @@ def _side(connection: psycopg.Connection, table: str) -> Iterator[tuple[str, str
 
 def _log(connection: psycopg.Connection) -> Iterator[tuple[str, str, _Projected]]:
     for stream, events in export.histories(connection):
-        work, keys = JobWork(), []
+        work, keys, at = JobWork(), [], datetime.min.replace(tzinfo=UTC)
         for count, (_, version, tag, data) in enumerate(events, 1):
             if version != count:
                 raise Corrupt(f"job {stream} has no event {count}: its next is {version}")
@@ -200,14 +210,20 @@ def _log(connection: psycopg.Connection) -> Iterator[tuple[str, str, _Projected]
             except Invalid as error:
                 raise Misconfigured(f"job {stream}, event {version}: {error}; was it written by a newer release?") from error
             evolve(work, event)
+            at = event.at
             if isinstance(event, JobSubmitted) and event.key is not None:
                 keys.append((event.user, event.key, event.job, event.digest or ""))
-        yield stream, "", _Projected(work, keys)
+        yield stream, "", _Projected(work, keys, at)
 
 
 def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
     """The rows that a commit would store for a job."""
     work = projected.work
+    if work.deleted and work.job is not None:
+        deleted = eventlog.deleted_jobs(
+            [(work.job.id, shard_of(work.job.id, shards), 0, work.job.definition.is_hooked, projected.deleted_at)]
+        )
+        return {**{table: {} for table in KEYS}, "deleted_jobs": _by_key("deleted_jobs", _turned(deleted)), **_keys(projected)}
     jobs = [] if work.job is None else [work.job]
     found = {
         "jobs": _turned(eventlog.new_jobs(jobs, shards)),
@@ -222,11 +238,15 @@ def _rows(projected: _Projected, shards: int) -> dict[str, dict[Key, Row]]:
             for job in jobs
             for (owner, name), text in work.sealed.items()
         ],
-        "idempotency_keys": [
-            {"owner": owner, "key": key, "job": job, "digest": digest} for owner, key, job, digest in projected.keys
-        ],
+        "deleted_jobs": list[Row](),
     }
-    return {table: _by_key(table, rows) for table, rows in found.items()}
+    return {**{table: _by_key(table, rows) for table, rows in found.items()}, **_keys(projected)}
+
+
+def _keys(projected: _Projected) -> dict[str, dict[Key, Row]]:
+    """Idempotency-Keys stay for ever: whose job is deleted, too."""
+    rows = [{"owner": owner, "key": key, "job": job, "digest": digest} for owner, key, job, digest in projected.keys]
+    return {"idempotency_keys": _by_key("idempotency_keys", rows)}
 
 
 _JSON = frozenset({"definition", "scope", "items", "redo"})

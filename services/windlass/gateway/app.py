@@ -125,6 +125,7 @@ def _litestar(parts: Mapping[str, Any], version: str) -> Litestar:
             jobs.get_job_log,
             jobs.cancel_job,
             jobs.restart_job,
+            jobs.delete_job,
             jobs.pause_job,
             jobs.resume_job,
             tasks.get_task,

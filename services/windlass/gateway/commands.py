@@ -16,7 +16,7 @@ from windlass.errors import Unavailable, WindlassError, rebuild
 from windlass.gateway.replies import Busy
 from windlass.gateway.shapes import Committed
 from windlass.ids import JobId
-from windlass.messages.commands import ANSWERS, Answer, CancelJob, How, PauseJob, RestartJob, ResumeJob, SubmitJob
+from windlass.messages.commands import ANSWERS, Answer, CancelJob, DeleteJob, How, PauseJob, RestartJob, ResumeJob, SubmitJob
 from windlass.messages.envelope import encode, open_envelope
 from windlass.messages.jobs import Job
 from windlass.messages.sealing import seal_submission
@@ -27,7 +27,7 @@ WAITING_MAX = 5_000
 PATIENCE_S = 2.0
 """Without an answer for this long, a command is sent again; then after twice as long, and so on."""
 
-Command = SubmitJob | CancelJob | RestartJob | PauseJob | ResumeJob
+Command = SubmitJob | CancelJob | RestartJob | PauseJob | ResumeJob | DeleteJob
 _committed = msgspec.json.Decoder(Committed)
 
 
@@ -114,6 +114,16 @@ class Commands:
         """
         key = ids.new(self._clock.now(), chance=self._chance)
         await self._ask((ResumeJob if resume else PauseJob)(job=job, key=key), job, key)
+
+    async def delete(self, job: JobId) -> None:
+        """Let nothing be left of a job that has ended.
+
+        Raises:
+            NotFound: there is no such job.
+            Rejected: it has not ended, or is part of another.
+            Unavailable: nothing was sent, or the outcome is unknown.
+        """
+        await self._ask(DeleteJob(job=job), job, ids.new(self._clock.now(), chance=self._chance))
 
     async def _ask(self, command: Command, job: JobId, message: str, trace: str | None = None) -> Answer:
         if self._waiting >= WAITING_MAX:

@@ -116,7 +116,7 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A whole job: `tasks` as submitted, `execution` as it went. One that waits for its start says when that is, as `due_at`;
-    one that is paused since when, as `paused_at`.
+    one that is paused since when, as `paused_at`; one that is to be deleted when, as `delete_at`.
     """
 
     id: str
@@ -132,6 +132,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     failed_at: datetime | None = None
     due_at: datetime | None = None
     paused_at: datetime | None = None
+    delete_at: datetime | None = None
     tasks: tuple[Task, ...]
     execution: list[TaskView]
     position: int
@@ -263,6 +264,7 @@ def job_view(whole: WholeJob) -> JobView:
         failed_at=row.failed_at,
         due_at=row.due_at,
         paused_at=row.paused_at,
+        delete_at=row.delete_at,
         tasks=job.tasks,
         execution=[task_view(task) for task in whole.tasks],
         position=row.position,

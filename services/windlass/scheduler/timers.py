@@ -8,13 +8,16 @@ import msgspec
 
 from windlass.eventlog.follow import Recorded
 from windlass.ids import JobId, TaskId
-from windlass.messages.commands import ExpireTask, QueueTask, StartJob
+from windlass.messages.commands import DeleteJob, ExpireTask, QueueTask, StartJob
 from windlass.messages.commands import Timer as Command
 from windlass.messages.events import (
     JOB_EVENTS,
     JobCancelled,
+    JobCompleted,
     JobDelayed,
+    JobDeleted,
     JobEvent,
+    JobRestarted,
     JobStarted,
     TaskCancelled,
     TaskCompleted,
@@ -32,6 +35,7 @@ class Kind(StrEnum):
     START = "start"
     RETRY = "retry"
     DEADLINE = "deadline"
+    DELETE = "delete"
 
 
 PROMPT = timedelta(seconds=10)
@@ -41,8 +45,8 @@ PROMPT = timedelta(seconds=10)
 class Timer(msgspec.Struct, frozen=True, kw_only=True):
     """A row that waits: a task, or a job before its start.
 
-    `number` is the run that is to start, or the attempt: the fence of what will be said. The moments are by the clock of the
-    coordinator that decided them.
+    `number` is the run that is to start, the attempt, or the version of a job that is to be deleted: the fence of what will be
+    said. The moments are by the clock of the coordinator that decided them.
     """
 
     id: str
@@ -77,7 +81,9 @@ def _change(recorded: Recorded, event: JobEvent) -> dict[str, Timer | None]:
             return timer(event.task, Kind.RETRY, event.attempt, event.until)
         case TaskStarted() if event.deadline is not None:
             return timer(event.task, Kind.DEADLINE, event.attempt, event.deadline)
-        case JobStarted() | JobCancelled():
+        case JobCompleted() if event.delete_at is not None:
+            return timer(job, Kind.DELETE, recorded.version, event.delete_at)
+        case JobStarted() | JobCancelled() | JobRestarted() | JobDeleted():
             return {job: None}
         case TaskStarted() | TaskQueued() | TaskCompleted() | TaskFailed() | TaskRedelivered() | TaskCancelled():
             return {event.task: None}
@@ -107,3 +113,5 @@ def command(kind: Kind, job: JobId, row: str, number: int) -> Command:
             return QueueTask(job=job, task=TaskId(row), attempt=number)
         case Kind.DEADLINE:
             return ExpireTask(job=job, task=TaskId(row), attempt=number)
+        case Kind.DELETE:
+            return DeleteJob(job=job, version=number)

@@ -25,8 +25,8 @@ from windlass.eventlog.state import JobWork, evolve
 from windlass.eventlog.summaries import JobSummary, TaskSummary, job_summary, task_summary
 from windlass.expressions import QUICK, Environment, ExpressionError, StringArray, StringMap, Time, Value
 from windlass.expressions.tork import hook_environment, job_environment
-from windlass.ids import TaskId
-from windlass.messages.events import JOB_EVENTS, JobEvent, JobRestarted, JobSubmitted, TaskProgressed
+from windlass.ids import JobId, TaskId
+from windlass.messages.events import JOB_EVENTS, JobDeleted, JobEvent, JobRestarted, JobSubmitted, TaskProgressed
 from windlass.messages.jobs import JOB_PROGRESS, JOB_STATE, TASK_PROGRESS, TASK_STATE, Job, Webhook
 from windlass.secrets.keys import Keys
 from windlass.secrets.redaction import REDACTED, Redactor
@@ -242,6 +242,9 @@ class Projection:
         projected, spoke_at = Projected(), self._clock.monotonic()
         for place, event in events:
             try:
+                if isinstance(event, JobDeleted):
+                    _forget(JobId(place.stream), projected)
+                    continue
                 if place.stream not in works:
                     works[place.stream] = JobWork()
                     if place.version > 1:
@@ -253,6 +256,14 @@ class Projection:
                 formats(connection)
                 spoke_at = self._clock.monotonic()
         deliveries.store(connection, projected, self._clock.now())
+
+
+def _forget(job: JobId, projected: Projected) -> None:
+    """A job is no more: its webhooks are sent what they are owed, and nothing else is kept."""
+    projected.deleted.add(job)
+    projected.jobs.pop(job, None)
+    projected.tasks = {name: task for name, task in projected.tasks.items() if task.job != job}
+    projected.variables = {place: pair for place, pair in projected.variables.items() if place[0] != job}
 
 
 def _decoded(place: Recorded) -> JobEvent | None:

@@ -126,7 +126,8 @@ async def work(
                 well = await runtime.healthy()
 
         async def watch() -> None:
-            if clock.monotonic() - heard_at > times.lease_s and runner.running():
+            runner.cut_off = clock.monotonic() - heard_at > times.lease_s
+            if runner.cut_off and runner.running():
                 log.error("lease_lost", lease_s=times.lease_s)
                 runner.end_all("lost")
 

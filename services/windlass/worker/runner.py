@@ -106,6 +106,8 @@ class Runner:
     ) -> None:
         self._worker, self._bus, self._runtime, self._spool = worker, bus, runtime, spool
         self._clock, self._shards, self._worked, self._timeout, self._keys = clock, shards, worked, timeout, keys
+        self.cut_off = False
+        """Whether nobody may have heard of this worker for a lease: what it began now would be taken for lost."""
         self._held: dict[Key, Attempt] = {}
         self._reporting: dict[Key, asyncio.Event] = {}
         self._done: OrderedDict[Key, None] = OrderedDict()
@@ -159,6 +161,9 @@ class Runner:
 
     async def _hold(self, task: RunTask, delivery: Jetstream) -> None:
         key = (task.task, task.attempt)
+        if self.cut_off and key not in self._held and key not in self._done:
+            await delivery.nak(AGAIN_S)
+            return
         if key in self._reporting:  # how that ends decides: recorded, it is over; stale, this worker may have it again
             await delivery.nak(AGAIN_S)
             return

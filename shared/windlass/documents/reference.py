@@ -78,7 +78,10 @@ FIELDS: Mapping[type[msgspec.Struct], Mapping[str, Field]] = {
             "what holds for tasks that say nothing themselves; not for composites, nor in sub-jobs", "{timeout: 1h}"
         ),
         "webhooks": _WEBHOOKS,
-        "permissions": Field("who may see and change it; everybody, if empty", "[{role: operators}]"),
+        "permissions": Field(
+            "who may see and change it; everybody, if empty; kept for now, and enforced once there are users",
+            "[{role: operators}]",
+        ),
         "autoDelete": _AUTO_DELETE,
         "delay": Field("starts this long after it was accepted: a duration, not negative; not with `runAt`", "10m"),
         "runAt": _RUN_AT,

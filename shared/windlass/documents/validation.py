@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
-from functools import cache, lru_cache
-
-import msgspec
+from functools import lru_cache
 
 from windlass import expressions, grammar, urls
 from windlass.documents.tree import COMPOSITES_MAX, Problem, refused
@@ -30,14 +28,6 @@ from windlass.messages.jobs import (
 from windlass.messages.jobs import Limits as TaskLimits
 from windlass.subjects import check_queue
 
-UNBUILT = frozenset(
-    {
-        "Job.permissions",
-        "Job.autoDelete",
-        "SubJob.autoDelete",
-    }
-)
-"""Fields that nothing carries out yet, by class: refused by name, never accepted and ignored."""
 NAME_MAX = 256
 IMAGE_MAX = 256
 VAR_MAX = 64
@@ -107,13 +97,6 @@ def _expressions(job: Job) -> int:
     return count
 
 
-@cache
-def _unbuilt(kind: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
-    """The fields of a class that nothing carries out yet: attribute and name."""
-    fields = msgspec.structs.fields(kind)
-    return tuple((field.name, field.encode_name) for field in fields if f"{kind.__name__}.{field.encode_name}" in UNBUILT)
-
-
 class _Checker:
     """Goes through a job and notes what is wrong. Paths are in Tork's words: `Job.Tasks[0].Parallel.Tasks[1].Timeout`."""
 
@@ -137,18 +120,10 @@ class _Checker:
         if text:
             self._try(path, "duration", nanoseconds, text, "; write one such as 1h30m or 10s")
 
-    def _known(self, found: msgspec.Struct, at: str) -> None:
-        """Refuse what nothing carries out yet."""
-        for attribute, name in _unbuilt(type(found)):
-            if getattr(found, attribute):
-                path = f"{at.partition('.')[2].lower()}.{name}".removeprefix(".")
-                self.problems.append(Problem(f"{path} is not built yet; remove it", path))
-
     # -- jobs -------------------------------------------------------------------------------------------------------------
 
     def job(self, job: Job) -> None:
         """A whole job."""
-        self._known(job, "Job")
         self._name(job.name, "Job", "job")
         self._some_tasks(job.tasks, "Job")
         if job.defaults is not None:
@@ -161,7 +136,6 @@ class _Checker:
         self._tasks(job.tasks, "Job", 0)
 
     def _subjob(self, job: SubJob, at: str, depth: int) -> None:
-        self._known(job, at)
         self._name(job.name, at, "job")
         self._some_tasks(job.tasks, at)
         self._around(job, at)
@@ -217,7 +191,6 @@ class _Checker:
 
     def _task(self, task: Task, at: str, depth: int) -> None:
         """One task, `depth` composites deep."""
-        self._known(task, at)
         self._program(task, at)
         self._running(task, at)
         if task.if_:
@@ -256,7 +229,6 @@ class _Checker:
             return
         if task.parallel is not None:
             inner, path = task.parallel, f"{at}.Parallel"
-            self._known(inner, path)
             self._some_tasks(inner.tasks, path)
             self._successes(inner.min_success, len(inner.tasks), path)
             self._tasks(inner.tasks, path, depth)
@@ -274,7 +246,6 @@ class _Checker:
                 self._refuse(f"{at}.{name}", "invalidcompositetask", remedy)
 
     def _each(self, each: Each, at: str, depth: int) -> None:
-        self._known(each, at)
         if not each.list:
             self._refuse(f"{at}.List", "required", "give it a list, such as {{ sequence(1, 5) }} or [1, 2, 3]")
         self._expression(each.list, f"{at}.List")
@@ -349,7 +320,6 @@ class _Checker:
             self._try(f"{at}.Memory", "memory", grammar.memory_bytes, limits.memory)
 
     def _retry(self, retry: Retry, at: str) -> None:
-        self._known(retry, at)
         if not 1 <= retry.limit <= RETRY_LIMIT_MAX:
             rule = "required" if retry.limit == 0 else "min" if retry.limit < 0 else "max"
             self._refuse(f"{at}.Limit", rule, f"a task is retried 1–{RETRY_LIMIT_MAX} times")

@@ -74,6 +74,7 @@ class Projected:
     tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
     variables: dict[tuple[JobId, str], tuple[str, str]] = field(default_factory=dict)
     """As everybody may see them, and sealed where that is less."""
+    deleted: set[JobId] = field(default_factory=set)
     cleared: set[JobId] = field(default_factory=set)
     """Jobs whose variables were forgotten before these were set."""
     deliveries: list[Delivery] = field(default_factory=list)
@@ -168,6 +169,10 @@ def store(connection: psycopg.Connection, projected: Projected, now: datetime) -
         )
         if over := [task.id for task in projected.tasks.values() if task.state not in ACTIVE]:
             connection.execute(statement("drop_hooked"), {"ids": _uuids(over)})
+        if projected.deleted:
+            connection.execute(statement("drop_hooked"), {"ids": _uuids(projected.deleted)})
+            connection.execute(statement("forget_deleted"), {"jobs": _uuids(projected.deleted)})
+            projected.cleared |= projected.deleted
         if projected.cleared:
             connection.execute(statement("clear_hooked_vars"), {"jobs": _uuids(projected.cleared)})
         if projected.variables:

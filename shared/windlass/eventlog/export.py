@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 PAGE = 200
 """Rows of a table in memory at a time: a definition may be large."""
-OPERATIONAL = frozenset({"drive_at", "drives", "stopping"})
+OPERATIONAL = frozenset({"drive_at", "drives", "stopping", "head", "swept"})
 KEYS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("id",),
     "tasks": ("id",),
@@ -33,6 +33,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "job_vars": ("job", "name"),
     "sealed_texts": ("owner", "field"),
     "idempotency_keys": ("owner", "key"),
+    "deleted_jobs": ("job",),
 }
 """The projections whose rows belong to a job, and their primary keys."""
 _EXPORTS = {
@@ -43,6 +44,7 @@ _EXPORTS = {
     "job_vars": "export_job_vars",
     "sealed_texts": "export_sealed_texts",
     "idempotency_keys": "export_idempotency_keys",
+    "deleted_jobs": "export_deleted_jobs",
 }
 _REMOVALS = {
     "jobs": "remove_jobs",
@@ -52,6 +54,7 @@ _REMOVALS = {
     "job_vars": "remove_job_vars",
     "sealed_texts": "remove_sealed_texts",
     "idempotency_keys": "remove_idempotency_keys",
+    "deleted_jobs": "remove_deleted_jobs",
 }
 
 

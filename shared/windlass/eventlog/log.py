@@ -95,6 +95,8 @@ class Batch:
     """Whose, field, job, text: what holds secrets."""
     job_keys: list[tuple[JobId, str, str, str]] = field(default_factory=list)
     """Of new jobs with secrets: job, id of the master key, the job's key wrapped, and wrapped for webhooks."""
+    deleted: list[tuple[JobId, int, int, bool, datetime]] = field(default_factory=list)
+    """Job, shard, the shard's head, whether it has webhooks, when."""
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     keys: list[tuple[str, str, JobId, str]] = field(default_factory=list)
     """Owner, key, job, digest of the body."""
@@ -108,6 +110,7 @@ class Loaded:
     tasks: list[TaskRow]
     variables: list[tuple[JobId, str, str]]
     keys: dict[tuple[str, str], tuple[JobId, str]]
+    deleted: list[JobId] = field(default_factory=list)
 
 
 class Unwell(NamedTuple):
@@ -173,11 +176,12 @@ def ticket_key(connection: psycopg.Connection) -> bytes:
 @Pipelined
 def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Exchange[Loaded]:
     """Read the working sets of `jobs`, with the task rows asked for, and the jobs of some Idempotency-Keys: one round trip."""
-    job_rows, task_rows, composite_rows, variables, *key_rows = yield [
+    job_rows, task_rows, composite_rows, variables, deleted, *key_rows = yield [
         ("load_jobs", {"ids": jobs}),
         ("load_tasks", {"jobs": jobs, "tasks": tasks}),
         ("load_composites", {"jobs": jobs, "tasks": tasks}),
         ("load_variables", {"jobs": jobs}),
+        ("load_deleted_jobs", {"jobs": jobs}),
         *([("load_keys", {"owner": [k[0] for k in keys], "key": [k[1] for k in keys]})] if keys else ()),
     ]
     composites = {row[0]: _composite(row) for row in composite_rows}
@@ -186,6 +190,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
         tasks=[_task_row(row, composites.get(row[0])) for row in task_rows],
         variables=[(JobId(job), name, value) for job, name, value in variables],
         keys={(owner, key): (JobId(job), digest) for rows in key_rows for owner, key, job, digest in rows},
+        deleted=[JobId(job) for (job,) in deleted],
     )
 
 
@@ -308,6 +313,9 @@ def _calls(batch: Batch) -> Iterator[Call]:
         yield "keep_sealed_texts", _named(("owner", "field", "job", "sealed"), batch.sealed)
     if batch.job_keys:
         yield "keep_job_keys", _named(("job", "master", "wrapped", "webhooks"), batch.job_keys)
+    if batch.deleted:
+        yield "delete_jobs", {"jobs": [job for job, *_ in batch.deleted]}
+        yield "keep_deleted_jobs", deleted_jobs(batch.deleted)
     if batch.cleared:
         yield "clear_variables", {"jobs": batch.cleared}
     if batch.variables:
@@ -388,6 +396,11 @@ def new_items(items: Sequence[tuple[JobId, TaskId, Items]]) -> dict[str, list[An
         "items": [_encode(part.values) for part in parts],
         "redo": [_text(part.redo) for part in parts],
     }
+
+
+def deleted_jobs(jobs: Sequence[tuple[JobId, int, int, bool, datetime]]) -> dict[str, list[Any]]:
+    """New rows of `deleted_jobs`, a list for each column."""
+    return {name: [job[at] for job in jobs] for at, name in enumerate(("job", "shard", "head", "hooked", "at"))}
 
 
 def _columns(rows: Sequence[object], names: Iterable[str]) -> dict[str, list[Any]]:

@@ -46,6 +46,8 @@ class JobRow(msgspec.Struct, frozen=True):
     """Of one that waits for its time, read by itself: when that comes, by the schedulers' clock."""
     paused_at: datetime | None = None
     """Of one that is paused, read by itself."""
+    delete_at: datetime | None = None
+    """Of one that has completed, read by itself: when it is deleted, by the schedulers' clock."""
 
 
 class CompositeRow(msgspec.Struct, frozen=True):
@@ -166,8 +168,9 @@ def _job_of(row: TaskRow) -> JobRow:
         row.result,
         row.error,
         row.parent,
-        row.due_at,
+        row.due_at if row.state == "PENDING" else None,
         row.scheduled_at,
+        row.due_at if row.state != "PENDING" else None,
     )
 
 

@@ -16,6 +16,7 @@ from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
     JobDelayed,
+    JobDeleted,
     JobEvent,
     JobFailed,
     JobPaused,
@@ -117,6 +118,8 @@ class JobWork:
     """Those that were set since the last commit."""
     to_stop: set[TaskId] = field(default_factory=set)
     """Tasks that a worker still runs though they have ended, since the last commit."""
+    deleted: bool = False
+    """Whether the job is no more; its row is what it was."""
 
     def active(self) -> list[TaskRow]:
         """The task rows that can still change."""
@@ -283,6 +286,8 @@ def evolve(work: JobWork, event: JobEvent) -> None:
         case JobCancelled():
             job.state, job.paused_at = "CANCELLED", None
             _remember(job, event.key)
+        case JobDeleted():
+            work.deleted = True
         case JobPaused() | JobResumed():
             job.paused_at = event.at if isinstance(event, JobPaused) else None
             _remember(job, event.key)
@@ -335,6 +340,10 @@ def is_timed(work: JobWork, event: JobEvent) -> bool:
             return work.job is not None and work.job.definition.is_delayed
         case TaskStarted():
             return event.deadline is not None
+        case JobCompleted():
+            return event.delete_at is not None
+        case JobRestarted() | JobDeleted():
+            return work.job is not None and work.job.definition.auto_delete is not None
         case TaskCompleted() | TaskFailed() | TaskRedelivered() | TaskCancelled():
             return work.tasks[event.task].definition.is_timed
         case _:

@@ -139,6 +139,15 @@ class ResumeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     key: str
 
 
+class DeleteJob(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.delete"
+):
+    """Let nothing be left of a job that has ended. With a `version`, which a timer says, only if nothing happened since."""
+
+    job: JobId
+    version: int = 0
+
+
 class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):
     """The time has come at which a delayed job begins its run `run`."""
 
@@ -163,7 +172,7 @@ class ExpireTask(Due, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 Report = ClaimTask | ReportProgress | CompleteTask | FailTask
-Timer = StartJob | QueueTask | ExpireTask
+Timer = StartJob | QueueTask | ExpireTask | DeleteJob
 """What the scheduler says when a timer has fired. Said late, twice or in vain it changes nothing."""
 JobCommand = (
     SubmitJob
@@ -187,6 +196,7 @@ JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(
     RestartJob,
     PauseJob,
     ResumeJob,
+    DeleteJob,
     AdvanceJob,
     ExpandTask,
     ClaimTask,

@@ -245,7 +245,14 @@ class JobCompleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     at: datetime
     result: str = ""
+    delete_at: datetime | None = None
     sealed: dict[str, str] = {}
+
+
+class JobDeleted(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.deleted"):
+    """A job that has ended is no more: nothing of it is kept but these events, and what they hold sealed nobody can read."""
+
+    at: datetime
 
 
 class JobFailed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="job.failed"):
@@ -314,6 +321,7 @@ JobEvent = (
     | JobRestarted
     | JobPaused
     | JobResumed
+    | JobDeleted
 )
 
 JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
@@ -339,6 +347,7 @@ JOB_EVENT_TYPES: tuple[type[JobEvent], ...] = (
     JobRestarted,
     JobPaused,
     JobResumed,
+    JobDeleted,
 )
 
 JOB_EVENTS: Vocabulary[JobEvent] = Vocabulary(*JOB_EVENT_TYPES)
@@ -348,6 +357,9 @@ TIMED = frozenset(
         JobDelayed,
         JobStarted,
         JobCancelled,
+        JobCompleted,
+        JobRestarted,
+        JobDeleted,
         TaskDelayed,
         TaskQueued,
         TaskStarted,
@@ -363,6 +375,7 @@ SINCE: Mapping[str, int] = {
     tag_of(JobRestarted): 5,
     **{tag_of(kind): 11 for kind in (TaskOpened, ItemsListed)},
     **{tag_of(kind): 16 for kind in (JobPaused, JobResumed)},
+    tag_of(JobDeleted): 17,
     "JobRestarted.anew": 15,
     "JobRestarted.redo": 15,
 }

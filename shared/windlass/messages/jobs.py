@@ -302,7 +302,7 @@ SINCE: Mapping[str, int] = {
     "Job.webhooks": 2,
     **dict.fromkeys(("Job.delay", "Job.runAt", "Retry.delay", "Retry.scalingFactor"), 4),
     "Job.defaults": 6,
-    **dict.fromkeys(("Job.autoDelete", "Job.permissions", "Defaults.limits", "Retry.on"), 8),
+    **dict.fromkeys(("Defaults.limits", "Retry.on"), 8),
     **dict.fromkeys(
         (
             "Task.each", "Task.entrypoint", "Task.files", "Task.gpus", "Task.limits", "Task.mounts",
@@ -313,6 +313,7 @@ SINCE: Mapping[str, int] = {
     ),
     **dict.fromkeys(("Job.secrets", "SubJob.secrets"), 14),
     **dict.fromkeys(("Task.delay", "Task.runAt"), 16),
+    **dict.fromkeys(("Job.autoDelete", "Job.permissions", "SubJob.autoDelete"), 17),
 }  # fmt: skip
 """The format with which each field came that the first release did not know: an older coordinator cannot read a job that has it.
 A class that came whole needs no more than the field that holds it."""

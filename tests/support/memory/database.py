@@ -19,7 +19,7 @@ from tests.support.memory.following import Following
 from tests.support.memory.wire import Perfect, Wire
 from windlass import ids
 from windlass.errors import Unavailable
-from windlass.eventlog import deliveries, follow, log, operational, read
+from windlass.eventlog import deletions, deliveries, follow, log, operational, read
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.follow import Stuck
 from windlass.eventlog.log import Appended, Batch, Ended, Loaded, Overtaken, Taken, Unfit, Unwell
@@ -96,6 +96,9 @@ class Database:
         self.sealed: dict[tuple[str, str], str] = {}
         self.job_keys: dict[JobId, tuple[str, str]] = {}
         """By job: its key wrapped, and wrapped for webhooks."""
+        self.deleted: dict[JobId, tuple[int, int, bool]] = {}
+        """By job: its shard, the head of that, whether it has webhooks."""
+        self.unswept: set[JobId] = set()
         self.counts: Counter[tuple[int, str]] = Counter()
         self.keys: dict[tuple[str, str], tuple[JobId, str]] = {}
         self.nodes: dict[str, NodeBeat] = {}
@@ -109,6 +112,10 @@ class Database:
             log.load: self._load,
             log.load_items: self._load_items,
             log.load_past: self._load_past,
+            deletions.unswept: self._unswept,
+            deletions.below: lambda session, job, most: [row.id for row in self.jobs.values() if row.parent_job == job][:most],
+            deletions.sweep: self._sweep,
+            deletions.end: self._end_sweep,
             log.load_secrets: self._load_secrets,
             log.load_sealed_items: lambda session, wanted: {
                 place: self.sealed[place] for place in wanted if place in self.sealed
@@ -182,13 +189,15 @@ class Database:
             shard.locked_by = session if shard.locks else None
 
     def _load(self, session: Session, jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[str, str]]) -> Loaded:
-        rows = {name: self.tasks[name] for job in jobs for name in self.tasks_of.get(job, ()) if self.tasks[name].state in ACTIVE}
+        mine = [self.tasks[name] for job in jobs for name in self.tasks_of.get(job, ())]
+        rows = {row.id: row for row in mine if row.state in ACTIVE or row.stopping}
         rows.update((name, self.tasks[name]) for name in tasks if name in self.tasks)
         return Loaded(
             jobs=[copy(self.jobs[job]) for job in jobs if job in self.jobs],
             tasks=[_copy(row) for row in rows.values()],
             variables=[(job, name, value) for job in jobs for name, value in self.variables.get(job, {}).items()],
             keys={key: self.keys[key] for key in keys if key in self.keys},
+            deleted=[job for job in jobs if job in self.deleted],
         )
 
     def _load_items(self, session: Session, wanted: dict[TaskId, int]) -> list[tuple[TaskId, Items]]:
@@ -201,6 +210,31 @@ class Database:
     def _load_past(self, session: Session, jobs: Sequence[JobId], whole: Sequence[JobId], tasks: Sequence[TaskId]) -> Ended:
         rows = [self.tasks[name] for job in dict.fromkeys(jobs) for name in self.tasks_of.get(job, ())]
         return ended_of(rows, whole, tasks, {name: self.items.get(name, []) for name in tasks})
+
+    def _unswept(self, session: Session, shards: Sequence[int], most: int) -> list[JobId]:
+        return [job for job, (shard, _, _) in self.deleted.items() if job in self.unswept and shard in shards][:most]
+
+    def _sweep(self, session: Session, job: JobId, most: int) -> int:
+        gone = list(self.tasks_of.get(job, ()))[:most]
+        for name in gone:
+            del self.tasks[name], self.tasks_of[job][name]
+            self.items.pop(name, None)
+            self.sealed = {place: text for place, text in self.sealed.items() if place[0] not in (name, job)}
+        self.variables.pop(job, None)
+        parts = [place for place, part in self.logs.items() if part.job == job][:most]
+        for place in parts:
+            del self.logs[place]
+        return len(gone) + len(parts)
+
+    def _end_sweep(self, session: Session, job: JobId) -> bool:
+        shard, head, hooked = self.deleted[job]
+        waits = any(one.job == job and one.sealed and one.state == "WAITING" for one in self.deliveries.owed.values())
+        if not hooked or (self.following.seen("webhook_cursors")[shard] >= head and not waits):
+            self.job_keys.pop(job, None)
+        if job in self.job_keys:
+            return False
+        self.unswept.discard(job)
+        return True
 
     def _load_secrets(
         self, session: Session, jobs: Sequence[JobId], owners: Sequence[str]
@@ -229,6 +263,10 @@ class Database:
             self.tasks_of.setdefault(task.job, {})[task.id] = None
         for _, listed, part in batch.items:
             self.items.setdefault(listed, []).append(part)
+        for name, number, head, is_hooked, _ in batch.deleted:
+            self.jobs.pop(name, None)
+            self.deleted[name] = (number, head, is_hooked)
+            self.unswept.add(name)
         for cleared in batch.cleared:
             self.variables.pop(cleared, None)
         for name, variable, value in batch.variables:
@@ -311,6 +349,8 @@ class Database:
         if any(part.number > INTEGER_MAX or part.attempt > INTEGER_MAX for part, _ in parts):
             raise Unfit("PostgreSQL cannot hold a value: integer out of range")
         for part, _ in parts:
+            if JobId(part.job) in self.deleted:
+                continue
             kept = msgspec.structs.replace(part, contents=part.contents.replace("\0", ""))
             self.logs.setdefault((part.task, part.attempt, part.number), kept)
 
@@ -372,6 +412,7 @@ def _copied(argument: Any) -> Any:
         new_composites=list(argument.new_composites),
         changed_composites=list(argument.changed_composites),
         items=list(argument.items),
+        deleted=list(argument.deleted),
         cleared=list(argument.cleared),
         variables=list(argument.variables),
         sealed=list(argument.sealed),
@@ -537,11 +578,14 @@ class MemoryReader(read.Reader):
 
     def _as(self, kind: Any, row: Any) -> Any:
         """A row as readers see it: the definition as JSON, and the moment that it waits for."""
-        fields = {name: getattr(row, name) for name in kind.__struct_fields__ if name not in ("definition", "due_at")}
-        timer = self._database.following.timers.get(row.id) if row.state == "PENDING" else None
-        return kind(
-            **fields, definition=msgspec.Raw(msgspec.json.encode(row.definition)), due_at=None if timer is None else timer.due_at
-        )
+        timed = {"PENDING": "due_at", "COMPLETED": "delete_at"}
+        fields = {name: getattr(row, name) for name in kind.__struct_fields__ if name not in ("definition", *timed.values())} | {
+            name: None for name in timed.values() if name in kind.__struct_fields__
+        }
+        timer, name = self._database.following.timers.get(row.id), timed.get(row.state)
+        if timer is not None and name in fields:
+            fields[name] = timer.due_at
+        return kind(**fields, definition=msgspec.Raw(msgspec.json.encode(row.definition)))
 
     async def ended(self, jobs: Sequence[str]) -> list[str]:
         """See `Reader`."""

@@ -60,6 +60,8 @@ class Deliveries:
         self._senders: dict[Session, int] = {}
         self._numbers = itertools.count(1)
         self.owed: dict[str, Owed] = {}
+        self.forgotten: dict[str, Owed] = {}
+        """Of jobs that are deleted; not there any more, but for whoever counts."""
         self.lanes: dict[str, Lane] = {}
         self.statements: dict[Any, Callable[..., Any]] = {
             deliveries.enter: self._enter,
@@ -80,6 +82,7 @@ class Deliveries:
             statement("drop_hooked"): self._drop,
             statement("keep_hooked_vars"): self._keep_variables,
             statement("clear_hooked_vars"): self._clear_variables,
+            statement("forget_deleted"): self._forget_deleted,
             statement("add_deliveries"): self._add,
             statement("widen_lanes"): self._widen,
         }
@@ -110,6 +113,11 @@ class Deliveries:
     def _clear_variables(self, parameters: Parameters) -> None:
         jobs = {job.hex for job in parameters["jobs"]}
         self._variables = {place: values for place, values in self._variables.items() if place[0] not in jobs}
+
+    def _forget_deleted(self, parameters: Parameters) -> None:
+        jobs = {job.hex for job in parameters["jobs"]}
+        over = [one for one in self.owed.values() if one.job in jobs and one.state != "WAITING"]
+        self.forgotten.update((one.id, self.owed.pop(one.id)) for one in over)
 
     def _add(self, parameters: Parameters) -> None:
         columns = ("id", "lane", "job", "version", "hook", "event", "url", "headers", "body", "created_at", "sealed")

@@ -81,7 +81,7 @@ class Following:
     def _look(
         self, session: "Session", cursors: str, shards: Collection[int], number: int | None
     ) -> tuple[list[News], list[Lease]]:
-        seen, events = self._seen(cursors), self._database.events
+        seen, events = self.seen(cursors), self._database.events
         news = [News(shard, seen[shard], len(events[shard])) for shard in sorted(shards) if len(events[shard]) > seen[shard]]
         processes = {other: process for (_, process), other in self._living.items()}
         leases = [Lease(LIVING, process) for (of, process), other in self._living.items() if of == number and other.live]
@@ -99,11 +99,12 @@ class Following:
                 found.add(shard)
         return found
 
-    def _seen(self, cursors: str) -> list[int]:
+    def seen(self, cursors: str) -> list[int]:
+        """How far the followers of a kind are, by shard."""
         return self._cursors.setdefault(cursors, [0] * len(self._database.shards))
 
     def _advance(self, session: "Session", reading: Reading, news: Sequence[News]) -> Advance:
-        cursors = self._seen(reading.cursors)
+        cursors = self.seen(reading.cursors)
         events = [
             Recorded(e.shard, e.position, e.stream, e.version, e.kind, e.type, e.data.decode(), e.metadata.decode(), e.at)
             for of in news

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from windlass.documents.reading import BODY_MAX, TooLarge, read_job, read_task
-from windlass.documents.validation import UNBUILT
 from windlass.errors import Invalid
 from windlass.messages.jobs import Job, Retry, Task, Wait, Webhook
 
@@ -104,29 +103,6 @@ def test_an_unknown_field_is_named_with_its_place_and_its_neighbour() -> None:
 @pytest.mark.parametrize("field", ["id", "state", "createdAt", "queue", "timeout", "retry"])
 def test_fields_that_the_server_sets_are_unknown(field: str) -> None:
     assert f'json: unknown field "{field}"' in refusal({**job(), field: "x"})
-
-
-@pytest.mark.parametrize("name", sorted(UNBUILT))
-def test_what_nothing_carries_out_yet_is_refused_by_name(name: str) -> None:
-    kind, _, field = name.partition(".")
-    value = {
-        "minSuccess": 1,
-        "on": ["lost"],
-        "secrets": {"a": "b"},
-        "permissions": [{"user": "a"}],
-        "autoDelete": {"after": "1h"},
-    }
-    inner: dict[str, dict[str, Any]] = {"parallel": {"tasks": [{"name": "a"}]}, "each": {"list": "[]", "task": {"name": "a"}}}
-    inner["subjob"] = {"name": "a", "tasks": [{"name": "a"}]}
-    given: dict[str, Any] = {**value, **inner, "onError": "ignore", "delay": "1s", "runAt": "2026-03-01T12:00:00Z"}
-    said = {field: given[field]}
-    where = {"Retry": {"retry": {"limit": 1, **said}}}
-    where |= {name.capitalize(): {name: inner[name] | said} for name in ("parallel", "each")} | {
-        "SubJob": {"subjob": inner["subjob"] | said}
-    }
-    body = {**job(), **said} if kind == "Job" else job(**where.get(kind, said))
-    path = {"Job": field, "Task": f"tasks[0].{field}"}.get(kind, f"tasks[0].{kind.lower()}.{field}")
-    assert f"{path} is not built yet; remove it" in refusal(body).splitlines()
 
 
 @pytest.mark.parametrize("field", ["module", "data"])

@@ -9,13 +9,13 @@ from windlass.messages.envelope import tag_of
 COMMANDS = {
     "job.submit", "job.cancel", "job.advance", "task.claim", "task.progress", "task.complete", "task.fail", "task.lose",
     "job.start", "job.restart", "task.queue", "task.expire", "task.expand",
-    "job.pause", "job.resume",
+    "job.pause", "job.resume", "job.delete",
 }  # fmt: skip
 EVENTS = {
     "job.submitted", "job.started", "job.completed", "job.failed", "job.cancelled",
     "task.dispatched", "task.skipped", "task.refused", "task.started", "task.progressed", "task.completed", "task.failed",
     "task.redelivered", "task.cancelled", "job.delayed", "job.restarted", "task.delayed", "task.queued",
-    "task.opened", "task.listed", "job.paused", "job.resumed",
+    "task.opened", "task.listed", "job.paused", "job.resumed", "job.deleted",
 }  # fmt: skip
 
 
@@ -60,6 +60,7 @@ def test_events_that_may_set_or_end_a_timer_are_marked() -> None:
     assert {
         "job.delayed", "job.started", "job.cancelled", "task.delayed", "task.queued",
         "task.started", "task.redelivered", "task.completed", "task.failed", "task.cancelled",
+        "job.completed", "job.restarted", "job.deleted",
     } == events.TIMED  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    DeleteJob,
     Due,
     ExpandTask,
     ExpireTask,
@@ -45,6 +46,7 @@ from windlass.messages.events import (
     JobCancelled,
     JobCompleted,
     JobDelayed,
+    JobDeleted,
     JobEvent,
     JobFailed,
     JobPaused,
@@ -147,6 +149,8 @@ class _Decision:
                 yield from self._restart(command, work)
             case PauseJob() | ResumeJob():
                 yield from self._pause(command, work)
+            case DeleteJob():
+                yield from self._delete(command, work)
             case StartJob():
                 yield from self._start(command, work)
             case AdvanceJob():
@@ -188,6 +192,8 @@ class _Decision:
     # -- a job ------------------------------------------------------------------------------------------------------
 
     def _submit(self, command: SubmitJob, work: JobWork) -> Steps:
+        if work.deleted:
+            raise Conflict(f"job {command.job} was deleted; choose another Idempotency-Key")
         if work.job is not None:
             if work.job.definition != command.definition:
                 raise Conflict(f"job {command.job} exists with another definition; choose another Idempotency-Key")
@@ -248,7 +254,7 @@ class _Decision:
         except Invalid as error:
             yield work, JobFailed(error=str(error), at=self._now)
             return
-        yield work, JobCompleted(result=result, at=self._now)
+        yield work, JobCompleted(result=result, at=self._now, delete_at=waits.delete_at(job.definition, self._now))
 
     def _cancel(self, command: CancelJob, work: JobWork) -> Steps:
         job = _job(work)
@@ -281,6 +287,19 @@ class _Decision:
                 job = _job(each)
                 if job.run and not each.open and job.state not in ENDED:
                     yield from self._go_on(each, None)
+
+    def _delete(self, command: DeleteJob, work: JobWork) -> Steps:
+        job = _job(work)
+        if command.version and job.version != command.version:
+            raise Stale(f"job {job.id} is at version {job.version}", "timer")
+        above = self._works.get(job.parent_job) if job.parent_job is not None else None
+        if not command.version and above is not None and above.job is not None and not above.deleted:
+            raise Rejected(f"job {job.id} is part of job {job.parent_job}; delete that one")
+        if job.state not in ENDED:
+            raise Rejected(f"job is {job.state} and can not be deleted; cancel it first")
+        if any(row.stopping for row in work.tasks.values()):
+            raise Rejected("tasks of the job are being stopped yet; ask again in a moment")
+        yield work, JobDeleted(at=self._now)
 
     def _at_work(self, work: JobWork) -> list[JobWork]:
         """A job, and those below it that it waits for."""
@@ -798,7 +817,7 @@ def _too_large(var: str, result: str, work: JobWork) -> str:
 
 
 def _job(work: JobWork) -> JobRow:
-    if work.job is None:
+    if work.job is None or work.deleted:
         raise NotFound("job not found")
     return work.job
 
@@ -892,6 +911,8 @@ def foreseen(event: JobEvent) -> frozenset[str]:
     found = set(used(definition))
     if definition.is_delayed:
         found.add(tag_of(JobDelayed))
+    if definition.auto_delete is not None:
+        found.add(tag_of(JobDeleted))
     for task in every(definition.tasks):
         if task.is_composite:
             found |= {tag_of(TaskOpened), tag_of(ItemsListed)}

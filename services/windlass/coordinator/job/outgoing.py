@@ -32,7 +32,7 @@ Outgoing = tuple[str, msgspec.Struct]
 def outgoing(work: JobWork, now: datetime, times: Times, subjects: Subjects, shards: int) -> Iterator[Outgoing]:
     """The orders that a batch's changes make, and when to say them again."""
     job = work.job
-    if job is None:
+    if job is None or work.deleted:
         return
     soon = now + timedelta(seconds=times.redrive_s)
     for task in work.touched.values():

@@ -25,6 +25,13 @@ def start_at(what: Job | Task, now: datetime) -> datetime | None:
     return at if at > now else None
 
 
+def delete_at(job: Job, now: datetime) -> datetime | None:
+    """When a job that completes now is deleted, if it is."""
+    if job.auto_delete is None or not job.auto_delete.after:
+        return None
+    return now + timedelta(seconds=max(_seconds(job.auto_delete.after), 0.0))
+
+
 def pause_s(retry: Retry, number: int) -> float:
     """The pause before the `number`-th retry, which counts from 1, in seconds."""
     if not retry.is_delayed:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, get, post, put
+from litestar import Request, delete, get, post, put
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -166,3 +166,15 @@ async def pause_job(job: FromPath[str], commands: NamedDependency[Commands]) -> 
 async def resume_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
     """Go on with a job that was paused."""
     return await _pause(job, commands, resume=True)
+
+
+@delete("/jobs/{job:str}", status_code=200, tags=["jobs"], responses=errors(400, 403, 404, 503))
+async def delete_job(job: FromPath[str], commands: NamedDependency[Commands]) -> Status:
+    """Delete a job that has ended, with all that belongs to it."""
+    try:
+        await commands.delete(job_id(job))
+    except NotFound as error:
+        raise NotFound("job not found") from error
+    except Rejected as error:
+        raise Invalid(str(error)) from error
+    return Status()

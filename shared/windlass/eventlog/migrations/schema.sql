@@ -16,6 +16,17 @@ CREATE TABLE composites (
 ALTER TABLE composites ADD CONSTRAINT composites_pkey PRIMARY KEY (task);
 CREATE INDEX composites_at_work ON composites USING btree (job) WHERE (NOT ended);
 
+CREATE TABLE deleted_jobs (
+    job uuid NOT NULL,
+    shard smallint NOT NULL,
+    head bigint NOT NULL,
+    hooked boolean NOT NULL,
+    at timestamp with time zone NOT NULL,
+    swept boolean NOT NULL DEFAULT false
+);
+ALTER TABLE deleted_jobs ADD CONSTRAINT deleted_jobs_pkey PRIMARY KEY (job);
+CREATE INDEX deleted_jobs_to_sweep ON deleted_jobs USING btree (shard) WHERE (NOT swept);
+
 CREATE TABLE deliveries (
     id uuid NOT NULL,
     lane uuid NOT NULL,
@@ -166,6 +177,7 @@ CREATE TABLE jobs (
     paused_at timestamp with time zone
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
+CREATE INDEX jobs_below ON jobs USING btree (parent_job) WHERE (parent_job IS NOT NULL);
 CREATE INDEX jobs_to_drive ON jobs USING btree (shard, drive_at) WHERE (drive_at IS NOT NULL);
 
 CREATE TABLE lanes (
@@ -389,6 +401,11 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE composites TO windlass_coordinator
 GRANT SELECT ON TABLE composites TO windlass_gateway;
 GRANT SELECT ON TABLE composites TO windlass_scheduler;
 GRANT SELECT ON TABLE composites TO windlass_webhooks;
+GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE deleted_jobs TO windlass_coordinator;
+GRANT SELECT ON TABLE deleted_jobs TO windlass_gateway;
+GRANT SELECT ON TABLE deleted_jobs TO windlass_scheduler;
+GRANT SELECT ON TABLE deleted_jobs TO windlass_webhooks;
+GRANT SELECT ON TABLE deliveries TO windlass_coordinator;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE deliveries TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE delivery_attempts TO windlass_webhooks;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE each_items TO windlass_coordinator;
@@ -473,4 +490,5 @@ GRANT SELECT ON TABLE timers TO windlass_coordinator;
 GRANT SELECT ON TABLE timers TO windlass_gateway;
 GRANT DELETE, INSERT, SELECT, UPDATE ON TABLE timers TO windlass_scheduler;
 GRANT SELECT ON TABLE timers TO windlass_webhooks;
+GRANT SELECT ON TABLE webhook_cursors TO windlass_coordinator;
 GRANT SELECT, UPDATE ON TABLE webhook_cursors TO windlass_webhooks;

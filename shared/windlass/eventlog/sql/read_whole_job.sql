@@ -3,7 +3,7 @@
 -- as result and error), then a task's columns (the last a moment, if it waits for one) and those of its composite. Indexes: the primary keys, tasks_of_job.
 SELECT 0, id, NULL::uuid, position, state, definition, created_by, NULL, task_count, 0, 0, progress,
        created_at, paused_at, started_at, completed_at, failed_at, result, error, parent,
-       CASE WHEN state = 'PENDING' THEN (SELECT due_at FROM timers WHERE timers.id = jobs.id) END,
+       CASE WHEN state IN ('PENDING', 'COMPLETED') THEN (SELECT due_at FROM timers WHERE timers.id = jobs.id) END,
        NULL::integer, NULL::integer, NULL::integer, NULL::uuid
   FROM jobs
  WHERE id = %(job)s::uuid
