@@ -366,3 +366,19 @@ def test_permissions_are_kept_and_inherited(api: Api) -> None:
     assert whole["permissions"] == [{"role": "operators"}]
     below = whole["execution"][0]["subjob"]["id"]
     assert api.ended(below)["permissions"] == [{"role": "operators"}]
+
+
+def test_the_rows_of_a_very_large_job_come_in_pages(api: Api) -> None:
+    job = api.submit(
+        "name: large\ntasks:\n  - name: e\n    each:\n      list: '{{ sequence(0, 10050) }}'\n"
+        "      task: {name: 'n{{ item.index }}', if: 'false', run: 'true'}\n"
+    )["id"]
+    whole = wait_for("its end", lambda: (d := api.ask("GET", f"/jobs/{job}")[1])["state"] == "COMPLETED" and d, 60)
+    assert (len(whole["execution"]), whole["executionTotal"]) == (10_000, 10_051)
+    second = api.ask("GET", f"/jobs/{job}?execution=2")[1]
+    assert len(second["execution"]) == 51
+    assert {row["id"] for row in second["execution"]}.isdisjoint({row["id"] for row in whole["execution"]})
+    assert api.ask("GET", f"/jobs/{job}?execution=0")[1]["execution"] == []
+    assert api.ask("GET", f"/jobs/{job}?execution=3")[1]["execution"] == []
+    for wrong in ("x", "-1", "1234567"):
+        assert api.ask("GET", f"/jobs/{job}?execution={wrong}")[0] == 400

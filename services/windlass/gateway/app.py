@@ -88,7 +88,7 @@ class App:
             if scope["method"] == "POST" and scope["path"] == "/jobs":
                 await self._answer(send, scope, self._intake.post(scope["headers"], receive))
                 return
-        elif scope["method"] == "GET" and (one := _ONE_JOB.fullmatch(scope["path"])):
+        elif scope["method"] == "GET" and not scope["query_string"] and (one := _ONE_JOB.fullmatch(scope["path"])):
             await self._answer(send, scope, self._look(one[1]))
             return
         await self.litestar(scope, receive, send)

@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import asdict, replace
 
 from windlass import ids
-from windlass.eventlog.read import CompositeRow, JobRow, LogRow, NodeRow, TaskRow, WholeJob
+from windlass.eventlog.read import ROWS_MAX, CompositeRow, JobRow, LogRow, NodeRow, TaskRow, WholeJob
 from windlass.eventlog.summaries import JobSummary, User, job_summary
 from windlass.messages.jobs import (
     AutoDelete,
@@ -115,7 +115,8 @@ class JobContext(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
 
 
 class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """A whole job: `tasks` as submitted, `execution` as it went. One that waits for its start says when that is, as `due_at`;
+    """A whole job: `tasks` as submitted, `execution` as it went; where that has more than 10,000 rows, it has a page of them, and
+    `execution_total` says how many there are. One that waits for its start says when that is, as `due_at`;
     one that is paused since when, as `paused_at`; one that is to be deleted when, as `delete_at`.
     """
 
@@ -135,6 +136,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     delete_at: datetime | None = None
     tasks: tuple[Task, ...]
     execution: list[TaskView]
+    execution_total: int = 0
     position: int
     inputs: dict[str, str] = {}
     secrets: dict[str, str] = {}
@@ -267,6 +269,7 @@ def job_view(whole: WholeJob) -> JobView:
         delete_at=row.delete_at,
         tasks=job.tasks,
         execution=[task_view(task) for task in whole.tasks],
+        execution_total=whole.rows if whole.rows > ROWS_MAX else 0,
         position=row.position,
         inputs=job.inputs,
         secrets=job.secrets,

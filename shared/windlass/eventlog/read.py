@@ -136,8 +136,12 @@ class WholeJob(msgspec.Struct, frozen=True):
     job: JobRow
     tasks: list[TaskRow]
     variables: dict[str, str]
+    rows: int = 0
+    """How many task rows there are."""
 
 
+ROWS_MAX = 10_000
+"""Task rows of a job that are read at once."""
 _TASK, _VARIABLE = 1, 2
 _COUNTED = 4
 """Columns of `composites` at the end of a row."""
@@ -191,21 +195,23 @@ class Reader:
         self._connections = connections
         self.shards = 0
 
-    async def job(self, job: str) -> WholeJob | None:
-        """A job and all that belongs to it, at one moment; its tasks in the order people see."""
+    async def job(self, job: str, page: int = 1) -> WholeJob | None:
+        """A job and all that belongs to it, at one moment; of its tasks a page of `ROWS_MAX`, in the order people see."""
         found: JobRow | None = None
         tasks: list[TaskRow] = []
         variables: dict[str, str] = {}
-        for kind, *columns in await self._all("read_whole_job", {"job": job}):
+        rows = 0
+        asked = {"job": job, "limit": ROWS_MAX if page else 0, "offset": max(page - 1, 0) * ROWS_MAX}
+        for kind, *columns in await self._all("read_whole_job", asked):
             if kind == _TASK:
                 tasks.append(_task_of(columns))
             elif kind == _VARIABLE:
                 variable, value = columns[_NAMED]
                 variables[variable] = value
             else:
-                found = _job_of(_task_of(columns))
-        tasks.sort(key=lambda task: (task.position, task.started_at is None, task.started_at or task.created_at, task.id))
-        return WholeJob(found, tasks, variables) if found is not None else None
+                row = _task_of(columns)
+                found, rows = _job_of(row), row.retries
+        return WholeJob(found, tasks, variables, rows) if found is not None else None
 
     async def jobs(self, limit: int, offset: int) -> list[JobRow]:
         """A page of jobs, newest first."""

@@ -561,7 +561,7 @@ class MemoryReader(read.Reader):
     async def _travel(self) -> None:
         await asyncio.sleep(self._database.wire.delay_s())
 
-    async def job(self, job: str) -> read.WholeJob | None:
+    async def job(self, job: str, page: int = 1) -> read.WholeJob | None:
         """See `Reader`."""
         await self._travel()
         row = self._database.jobs.get(JobId(job))
@@ -574,6 +574,7 @@ class MemoryReader(read.Reader):
             self._as(read.JobRow, row),
             [self._as(read.TaskRow, task) for task in tasks],
             dict(self._database.variables.get(row.id, {})),
+            len(tasks),
         )
 
     def _as(self, kind: Any, row: Any) -> Any:

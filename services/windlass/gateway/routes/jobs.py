@@ -22,6 +22,7 @@ from windlass.ids import JobId, is_id
 
 JOBS_USUAL, JOBS_MOST = 10, 20
 PARTS_USUAL, PARTS_MOST = 25, 100
+PAGE_DIGITS = 6
 
 AnyRequest = Request[Any, Any, State]
 
@@ -37,13 +38,13 @@ def job_id(text: str) -> JobId:
     return JobId(text)
 
 
-async def whole_job(reader: Reader, job: str) -> JobView:
-    """What `GET /jobs/{job}` answers.
+async def whole_job(reader: Reader, job: str, page: int = 1) -> JobView:
+    """What `GET /jobs/{job}` answers, with a page of its rows; none with page 0.
 
     Raises:
         NotFound: there is no such job.
     """
-    whole = await reader.job(job_id(job))
+    whole = await reader.job(job_id(job), page)
     if whole is None:
         raise NotFound("job not found")
     return job_view(whole)
@@ -88,10 +89,12 @@ async def list_jobs(
     )
 
 
-@get("/jobs/{job:str}", tags=["jobs"], responses=errors(404, 503))
-async def get_job(job: FromPath[str], reader: NamedDependency[Reader]) -> JobView:
-    """A whole job, with the rows of its tasks in `execution`."""
-    return await whole_job(reader, job)
+@get("/jobs/{job:str}", tags=["jobs"], responses=errors(400, 404, 503))
+async def get_job(job: FromPath[str], reader: NamedDependency[Reader], execution: FromQuery[str | None] = None) -> JobView:
+    """A whole job, with the rows of its tasks in `execution`: of a very large job the page `execution`, or none with 0."""
+    if execution and (not execution.isdecimal() or len(execution) > PAGE_DIGITS):
+        raise Invalid(f"execution is the number of a page, or 0 for no rows, and not {execution[:32]!r}")
+    return await whole_job(reader, job, int(execution or 1))
 
 
 @get("/jobs/{job:str}/log", tags=["jobs"], responses=errors(400, 404, 503))
