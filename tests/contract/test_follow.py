@@ -51,7 +51,7 @@ class Scene:
 
     def seen(self) -> list[tuple[int, int]]:
         """What was projected, in the order of its rows."""
-        return self.look.execute("SELECT shard, position FROM seen ORDER BY ctid").fetchall()
+        return self.look.execute("SELECT shard, position FROM seen ORDER BY number").fetchall()
 
     def cursors(self) -> dict[int, int]:
         """How far the follower is."""

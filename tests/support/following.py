@@ -22,7 +22,9 @@ SHARDS = 4
 TABLES = """
     CREATE TABLE seen_cursors (shard smallint PRIMARY KEY, position bigint NOT NULL);
     INSERT INTO seen_cursors SELECT shard, 0 FROM shards;
-    CREATE TABLE seen (shard smallint NOT NULL, position bigint NOT NULL, type text NOT NULL)
+    CREATE TABLE seen (
+        shard smallint NOT NULL, position bigint NOT NULL, type text NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY
+    )
 """
 
 

@@ -5,7 +5,7 @@ operational columns (`drive_at`, `drives`, `stopping`), which the shell keeps. W
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -38,7 +38,10 @@ from windlass.messages.events import (
     TaskStarted,
 )
 from windlass.messages.reruns import Redo
-from windlass.secrets.vault import WHOLE, Vault
+from windlass.secrets.redaction import WHOLE
+
+if TYPE_CHECKING:
+    from windlass.secrets.vault import Vault  # what it is made of is needed by those alone who have keys
 
 REQUESTS_KEPT = 20
 """Requests to cancel or restart a job that are remembered: one that comes again after others is not carried out twice."""
@@ -110,7 +113,7 @@ class JobWork:
     """Whether all variables were forgotten since the last commit, before these."""
     listed: list[tuple[TaskId, Items]] = field(default_factory=list)
     """Parts of lists that were evaluated since the last commit."""
-    vault: Vault | None = None
+    vault: "Vault | None" = None
     """What its secrets are sealed with, for whoever may see them: the rows here are whole then, and shown without when stored."""
     sealed: dict[tuple[str, str], str] = field(default_factory=dict)
     """Texts with secrets, by whose they are and the field, as table `sealed_texts` holds them."""

@@ -17,6 +17,8 @@ KEY_WORDS = ("SECRET", "PASSWORD", "ACCESS_KEY")
 """What is called so is not shown, whatever its value."""
 NAMED = frozenset({"env", "inputs", "opts", "headers"})
 """Fields whose values have names that may say so."""
+WHOLE = frozenset({"definition", "result", "items", "scope"})
+"""Fields of events and rows that are kept whole as well, sealed, where they hold a secret; an `error` is only redacted."""
 SECRETS = "secrets"
 """The field whose values are secrets."""
 

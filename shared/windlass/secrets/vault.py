@@ -7,12 +7,10 @@ import msgspec
 
 from windlass.secrets import keys
 from windlass.secrets.keys import Key, Keys
-from windlass.secrets.redaction import Redactor
+from windlass.secrets.redaction import WHOLE, Redactor
 
 Made = TypeVar("Made", bound=msgspec.Struct)
 
-WHOLE = frozenset({"definition", "result", "items", "scope"})
-"""Fields of events and rows that are kept whole as well, sealed, where they hold a secret; an `error` is only redacted."""
 _PLACE = "job key"
 
 _encode = msgspec.json.Encoder().encode
