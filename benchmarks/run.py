@@ -63,6 +63,27 @@ def waiting(name: str, *, skipped: bool) -> list[Document]:
     return [{**row(name, [task(skipped=skipped)]), "wait": {"timeout": "30s"}}] * LATENCY_JOBS
 
 
+def each(name: str, size: int, *, skipped: bool) -> Document:
+    """A job of one list, whose elements all have a task that runs `true`, or is skipped."""
+    return row(name, [{"name": "each", "each": {"list": f"{{{{ sequence(0, {size}) }}}}", "task": task(skipped=skipped)}}])
+
+
+def long(name: str, size: int, jobs: int, *, skipped: bool) -> list[Document]:
+    """Jobs of so many tasks in sequence, one job at a time."""
+    return [{**row(name, [task(skipped=skipped)] * size), "wait": {"timeout": "10m"}}] * jobs
+
+
+def count(document: Document) -> int:
+    """How many tasks of a job are not composites."""
+    return sum(_inside(one) for one in document["tasks"])
+
+
+def _inside(one: Document) -> int:
+    if "each" in one:
+        return int(re.findall(r"\d+", one["each"]["list"])[-1])
+    return len(one["parallel"]["tasks"]) if "parallel" in one else 1
+
+
 WORKLOADS: Mapping[str, Callable[[int], list[Document]]] = {
     "latency0": lambda _: waiting("latency0", skipped=True),
     "latency": lambda _: waiting("latency", skipped=False),
@@ -70,7 +91,17 @@ WORKLOADS: Mapping[str, Callable[[int], list[Document]]] = {
     "skip10": lambda n: [row("skip10", [task(skipped=True)] * 10)] * max(1, n // 10),
     "hello": lambda n: [row("hello", [task(skipped=False)])] * n,
     "seq10": lambda n: [row("seq10", [task(skipped=False)] * 10)] * max(1, n // 10),
+    "parallel": lambda n: [row("parallel", [{"name": "p", "parallel": {"tasks": [task(skipped=False)] * 10}}])] * max(1, n // 10),
+    "each-run": lambda n: [each("each-run", n, skipped=False)],
+    "each": lambda n: [each("each", 5 * n, skipped=True)],
+    "skip100": lambda n: long("skip100", 100, max(1, n // 20), skipped=True),
+    "skip10000": lambda _: long("skip10000", 10_000, 1, skipped=True),
+    "run100": lambda n: long("run100", 100, max(1, n // 100), skipped=False),
+    "run10000": lambda _: long("run10000", 10_000, 1, skipped=False),
+    "each100000": lambda _: [each("each100000", 100_000, skipped=True)],
 }
+USUAL = ("latency0", "latency", "skip", "skip10", "hello", "seq10", "parallel", "each-run", "each", "skip100", "skip10000")
+"""The others take long, and are run by their names."""
 
 
 # -- the client ---------------------------------------------------------------------------------------------------------
@@ -90,7 +121,7 @@ class Connection:
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body of the answer."""
         if self._streams is None:
-            self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 24)
+            self._streams = await asyncio.open_connection(self._host, self._port, limit=1 << 26)
         reader, writer = self._streams
         head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
         if body:
@@ -197,9 +228,9 @@ def cpu_s(root: int) -> float:
     return sum(tree(root).values())
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of one process; of PostgreSQL's many, use `proportional_mb`."""
-    found = re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+def resident_mb(pid: int, which: str = "VmRSS") -> float:
+    """Resident memory of one process, or the most it had (`VmHWM`); of PostgreSQL's many, use `proportional_mb`."""
+    found = re.search(rf"^{which}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return round(int(found[1]) / 1024, 1) if found else 0.0
 
 
@@ -237,6 +268,10 @@ class Stack:
         status = self.status()
         found = {service["instance"]: resident_mb(service["pid"]) for service in status["services"]}
         return found | {"nats": resident_mb(status["nats"]["pid"]), "postgres": proportional_mb(status["postgres"]["pid"])}
+
+    def peak_mb(self) -> dict[str, float]:
+        """The most memory that each service has had."""
+        return {service["instance"]: resident_mb(service["pid"], "VmHWM") for service in self.status()["services"]}
 
     def servers(self) -> dict[str, str]:
         """Versions, and what durability depends on, as the running servers say it."""
@@ -341,7 +376,7 @@ async def measure(running: Stack, kind: str, jobs: int, connections: int) -> Fig
     """Run one workload."""
     documents = WORKLOADS[kind](jobs)
     bodies = [json.dumps(document).encode() for document in documents]
-    tasks = sum(len(document["tasks"]) for document in documents)
+    tasks = sum(map(count, documents))
     client = Client(running.url, connections)
     try:
         async with asyncio.timeout(ENDED_S):
@@ -477,7 +512,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Measure a fresh stack.", epilog="What comes after -- is handed on to `windlass up`."
     )
-    parser.add_argument("--workload", default=",".join(WORKLOADS), metavar="W,W", help=f"default: {','.join(WORKLOADS)}")
+    parser.add_argument(
+        "--workload", default=",".join(USUAL), metavar="W,W", help=f"of {','.join(WORKLOADS)} (default: {','.join(USUAL)})"
+    )
     parser.add_argument("--jobs", type=int, default=2000, metavar="N", help="N of the table in README.md (default 2000)")
     parser.add_argument("--connections", type=int, default=32, help="of the client (default 32)")
     parser.add_argument("--repeat", type=int, default=1, help="how often each workload runs (default 1)")
@@ -515,6 +552,8 @@ def main() -> int:
             for _ in range(3 if args.check else args.repeat):
                 figures.append(asyncio.run(measure(running, kind, args.jobs, args.connections)))
                 print(figures[-1].line(), flush=True)
+        idle["peak_mb"] = running.peak_mb()
+        print(f"most MB: {idle['peak_mb']}")
     failed = any(one.failed for one in figures)
     if args.check:
         return check(figures) or int(failed)
