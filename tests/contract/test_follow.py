@@ -204,6 +204,16 @@ async def test_a_bell_is_heard(scene: Scene, nats_url: str, prefix: str) -> None
         assert rung == [1]
 
 
+async def test_positions_may_grow_beyond_what_two_bytes_hold_while_it_follows(scene: Scene) -> None:
+    async with scene.following():
+        for _ in range(12):
+            scene.pen.append(0, 2)
+            await scene.caught_up()
+        for _ in range(12):
+            scene.pen.append(0, 4000)
+            await scene.caught_up()
+
+
 async def test_a_hundred_thousand_events_behind_it_catches_up(scene: Scene) -> None:
     for number in range(20):
         scene.pen.append(number % SHARDS, 5000)

@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.adapt import Buffer
-from psycopg.types.numeric import Int8BinaryDumper
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from psycopg.types.uuid import UUIDLoader
 
 from windlass.errors import Misconfigured, Unavailable
@@ -125,7 +125,8 @@ class Connection:
 
     def _prepare(self, connection: psycopg.Connection) -> None:
         """Make it what this system expects, or refuse it."""
-        connection.adapters.register_dumper(int, Int8BinaryDumper)  # one type for all integers: one plan a statement
+        for dumper in (Int8Dumper, Int8BinaryDumper):  # one type for all integers, also in lists: one plan a statement
+            connection.adapters.register_dumper(int, dumper)
         connection.adapters.register_loader("uuid", HexLoader)
         adapt(connection)
         check_format(connection, self._schema)
