@@ -394,12 +394,13 @@ class Coordinator:
         jobs: dict[JobId, None] = {}
         tasks: dict[TaskId, None] = {}
         keys: dict[tuple[str, str], None] = {}
+        others = {item.job for item in items if not isinstance(item.command, SubmitJob)}
         for item in items:
             command, work = item.command, self._cache.get(item.job)
             if isinstance(command, SubmitJob) and command.key is not None:
                 keys[command.user, command.key] = None
             if work is None:
-                new = isinstance(command, SubmitJob) and command.key is None
+                new = isinstance(command, SubmitJob) and command.key is None and item.job not in others
                 if optimistic and new and item.delivery is not None and item.delivery.deliveries == 1:
                     self._cache[item.job] = JobWork()  # new, as nearly always; a row that exists refuses the commit
                 else:
