@@ -78,11 +78,10 @@ class Scene:
             await store.close()
 
     @asynccontextmanager
-    async def interrupted(self, signal_name: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def interrupted(self, signal_name: str, amid: str = "transaction") -> AsyncIterator[asyncio.subprocess.Process]:
         """An instance of its own process, once a signal has hit it between projecting an event and moving on."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.support.following", self.dsn, self.schema, signal_name, stdout=asyncio.subprocess.PIPE
-        )
+        words = "-m", "tests.support.following", self.dsn, self.schema, signal_name, amid
+        process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         try:
             self.pen.append(1, 3)
@@ -158,9 +157,10 @@ async def test_killed_between_projecting_and_moving_on_nothing_is_lost_or_seen_t
             await scene.caught_up()
 
 
-async def test_frozen_between_projecting_and_moving_on_another_takes_over(scene: Scene) -> None:
-    """The server ends the session of the frozen one, and with it its transaction and its shards."""
-    async with scene.interrupted("SIGSTOP") as process, scene.following() as other:
+@pytest.mark.parametrize("amid", ["transaction", "pipeline"])
+async def test_frozen_between_projecting_and_moving_on_another_takes_over(scene: Scene, amid: str) -> None:
+    """The session of the frozen one is ended, and with it its transaction and its shards."""
+    async with scene.interrupted("SIGSTOP", amid) as process, scene.following() as other:
         await until("the other follows all", lambda: len(other.held) == SHARDS, 30)
         scene.pen.append(2, 2)
         await scene.caught_up()

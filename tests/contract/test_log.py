@@ -34,7 +34,7 @@ from tests.support.stack import Servers
 from windlass import ids
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log, operational
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import Connection, end_silent
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import migrate, newest
 from windlass.eventlog.rows import ACTIVE
@@ -489,6 +489,26 @@ async def test_a_session_that_is_silent_loses_its_shards_and_notices(installatio
     await frozen.run(log.formats)
     assert frozen.generation == generation + 1
     assert await frozen.run(log.take, 0, "frozen") is None
+
+
+async def test_a_session_that_is_silent_amid_a_message_is_ended_by_whoever_looks(installation: Installation) -> None:
+    """There the server's own time-outs do not count: it waits for the rest."""
+    frozen, other = installation.connect("frozen", 1), installation.connect("other")
+    await frozen.run(log.take, 0, "frozen")
+    writer = Writer()
+
+    def freeze(connection: psycopg.Connection) -> None:
+        pgconn = connection.pgconn
+        pgconn.enter_pipeline_mode()
+        pgconn.send_query_params(b"UPDATE shards SET owner = 'frozen'", None)  # and no Sync: nothing ends here
+        pgconn.flush()
+
+    await frozen.run(freeze)
+    async with asyncio.timeout(20):
+        while await other.run(log.take, 0, "other") is None:
+            await other.run(end_silent)
+            await asyncio.sleep(0.05)
+    await other.run(log.commit, writer.batch(*queued(ONE)))
 
 
 async def test_installations_in_one_database_own_their_shards_apart(installation: Installation, shared: str) -> None:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import psycopg
 
@@ -78,21 +79,22 @@ class Pen:
         self.heads[shard] += count
 
 
-def interrupted(signal_number: int) -> Callable[[psycopg.Connection, Sequence[Recorded]], None]:
-    """Project, and before the cursor moves, be killed or frozen."""
+def interrupted(signal_number: int, amid: str) -> Callable[[psycopg.Connection, Sequence[Recorded]], None]:
+    """Project, and before the cursor moves, be killed or frozen: between two statements, or `amid` a "pipeline"."""
 
     def project(connection: psycopg.Connection, events: Sequence[Recorded]) -> None:
-        write_down(connection, events)
-        print("projected", flush=True)
-        os.kill(os.getpid(), signal_number)
+        with connection.pipeline() if amid == "pipeline" else nullcontext():
+            write_down(connection, events)
+            print("projected", flush=True)
+            os.kill(os.getpid(), signal_number)
 
     return project
 
 
-async def main(dsn: str, schema: str, signal_name: str) -> None:
+async def main(dsn: str, schema: str, signal_name: str, amid: str) -> None:
     """Follow until the first event, and beyond it if that was survived."""
     store = Connection(dsn, "interrupted", IDLE_S, schema)
-    await follower(store, interrupted(signal.Signals[signal_name])).serve(asyncio.Event())
+    await follower(store, interrupted(signal.Signals[signal_name], amid)).serve(asyncio.Event())
 
 
 if __name__ == "__main__":

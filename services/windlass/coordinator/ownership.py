@@ -1,7 +1,8 @@
 """Which shards this coordinator owns: it takes its share, gives back the rest, and notices when it has lost all.
 
 A shard is owned by whoever holds its session lock on the connection that commits, so a dead session cannot commit, and a
-frozen one is ended by the server. Every coordinator knows the others by their heartbeats and computes the same shares.
+frozen one is ended by the server or, in the middle of a message, by the others. Every coordinator knows the others by their
+heartbeats and computes the same shares.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from windlass.coordinator.job.outgoing import Redrive
 from windlass.coordinator.lease import Leases
 from windlass.errors import Unavailable
 from windlass.eventlog import log as eventlog
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import Connection, end_silent
 from windlass.eventlog.migrate import Outdated, newest
 from windlass.eventlog.state import evolve
 from windlass.ids import JobId, TaskId, WorkerId, is_id, shard_of
@@ -97,6 +98,7 @@ class Ownership:
             Unavailable: the database or the broker did not answer; the next call tries again.
             Outdated: the database is newer than this release, which has to leave.
         """
+        await self._store.run(end_silent)
         found, finished = await self._store.run(eventlog.formats)
         if found > newest():
             raise Outdated(found, newest())

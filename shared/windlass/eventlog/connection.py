@@ -17,9 +17,12 @@ from psycopg.adapt import Buffer
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from psycopg.types.uuid import UUIDLoader
 
+from windlass import log as logs
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog.migrate import SCHEMA, check_format
-from windlass.eventlog.pipeline import Pipelined, adapt
+from windlass.eventlog.pipeline import Exchange, Pipelined, adapt
+
+log = logs.get()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +30,10 @@ R = TypeVar("R")
 CONNECT_S = 5
 STATEMENT_S = 30
 """No statement of a service takes longer; one that does is ended and tried again."""
-
+SILENT_S = 3
+"""Who says nothing for so long in the middle of a message is frozen, and may be ended by others."""
+OPEN_S = 10
+"""No transaction waits longer for what is to be done next, whoever may need its locks."""
 
 _HOPELESS = (
     ("password authentication failed|no password supplied|role .* does not exist", "check user and password"),
@@ -66,10 +72,15 @@ class HexLoader(UUIDLoader):
 
 
 def _settings(owner_s: int | None, reads_only_s: int | None) -> str:
-    """Session settings: plans that stay right while tables grow, and, for an owner of shards, an end to a frozen session."""
-    words = {"statement_timeout": f"{STATEMENT_S if reads_only_s is None else reads_only_s}s", "jit": "off", "timezone": "UTC"}
+    """Session settings: plans that stay right while tables grow, and an end to what a frozen process has open."""
+    words = {
+        "statement_timeout": f"{STATEMENT_S if reads_only_s is None else reads_only_s}s",
+        "idle_in_transaction_session_timeout": f"{OPEN_S if owner_s is None else owner_s}s",
+        "jit": "off",
+        "timezone": "UTC",
+    }
     if owner_s is not None:
-        words |= {"idle_session_timeout": f"{owner_s}s", "idle_in_transaction_session_timeout": f"{owner_s}s"}
+        words["idle_session_timeout"] = f"{owner_s}s"
         # A prepared UPDATE … FROM unnest made while the table was small would scan it for ever.
         words |= {"enable_hashjoin": "off", "enable_mergejoin": "off"}
     if reads_only_s is not None:
@@ -77,6 +88,18 @@ def _settings(owner_s: int | None, reads_only_s: int | None) -> str:
     if owner_s is not None or reads_only_s is not None:
         words |= {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}  # planning anew costs more than the work
     return " ".join(f"-c {name}={value}" for name, value in words.items())
+
+
+@Pipelined
+def end_silent() -> Exchange[None]:
+    """End what other processes of this role hold if they are frozen in the middle of a message.
+
+    The server itself ends sessions that are silent between messages. Between those of a pipeline it would wait for ever, so
+    whoever shares something with others, as an owner of shards does, has to look now and then.
+    """
+    (ended,) = yield [("end_silent", {"silent_s": SILENT_S})]
+    if ended:
+        log.warning("frozen_sessions_ended", processes=[process for process, _ in ended])
 
 
 class Connection:

@@ -21,7 +21,7 @@ from windlass import log as logs
 from windlass import metrics
 from windlass.clock import Clock
 from windlass.errors import Unavailable
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import Connection, end_silent
 from windlass.eventlog.pipeline import Exchange, Pipelined
 from windlass.eventlog.statements import composed
 
@@ -286,6 +286,7 @@ class Follower:
         more = False
         if balances:
             self._balanced_at = began_at
+            await self._store.run(end_silent)
             more = await self._balance(leases)
             news = [of for of in news if of.shard in self.held]
             for shard in self.stuck.keys() - {of.shard for of in news}:

@@ -20,7 +20,7 @@ from tests.support.memory.wire import Perfect, Wire
 from windlass import ids
 from windlass.errors import Unavailable
 from windlass.eventlog import deletions, deliveries, follow, log, operational, read
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import Connection, end_silent
 from windlass.eventlog.follow import Stuck
 from windlass.eventlog.log import Appended, Batch, Ended, Loaded, Overtaken, Taken, Unfit, Unwell
 from windlass.eventlog.migrate import newest
@@ -108,6 +108,7 @@ class Database:
         self.conflicts = self.unknown = 0
         """Commits that were refused for what was there, and those whose answer was lost."""
         self._statements: dict[Any, Callable[..., Any]] = {
+            end_silent: lambda session: None,  # here a message is there as a whole or not at all
             log.commit: self._commit,
             log.load: self._load,
             log.load_items: self._load_items,
