@@ -28,7 +28,7 @@ from windlass.coordinator.vaults import Vaults
 from windlass.coordinator.watch import CANARY_S, COUNT_S, Watch
 from windlass.eventlog import job_keys
 from windlass.eventlog import log as eventlog
-from windlass.eventlog.connection import Connection
+from windlass.eventlog.connection import SILENT_S, Connection, end_silent
 from windlass.eventlog.migrate import Outdated
 from windlass.ids import WorkerId
 from windlass.release import RELEASE
@@ -198,6 +198,7 @@ async def lead(
         await service.first(lambda: aside.run(eventlog.ensure_partitions, clock.now()), stop)
         group.create_task(service.every(PEER_BEAT_S, beat, stop))
         group.create_task(service.every(BALANCE_S, balance, stop))
+        group.create_task(service.every(SILENT_S / 3, lambda: store.run(end_silent), stop))
         group.create_task(service.every(min(0.5, node.times.lease_s / 6), ownership.lose_workers, stop))
         group.create_task(service.every(node.times.sweep_s, ownership.redrive, stop))
         group.create_task(service.every(node.times.lease_s, ownership.stop_strays, stop))

@@ -21,7 +21,7 @@ from windlass.coordinator.job.outgoing import Redrive
 from windlass.coordinator.lease import Leases
 from windlass.errors import Unavailable
 from windlass.eventlog import log as eventlog
-from windlass.eventlog.connection import Connection, end_silent
+from windlass.eventlog.connection import Connection
 from windlass.eventlog.migrate import Outdated, newest
 from windlass.eventlog.state import evolve
 from windlass.ids import JobId, TaskId, WorkerId, is_id, shard_of
@@ -98,7 +98,6 @@ class Ownership:
             Unavailable: the database or the broker did not answer; the next call tries again.
             Outdated: the database is newer than this release, which has to leave.
         """
-        await self._store.run(end_silent)
         found, finished = await self._store.run(eventlog.formats)
         if found > newest():
             raise Outdated(found, newest())

@@ -18,7 +18,7 @@ from windlass import metrics
 from windlass.clock import Clock
 from windlass.errors import Unavailable
 from windlass.eventlog import deliveries
-from windlass.eventlog.connection import Connection, end_silent
+from windlass.eventlog.connection import Connection
 from windlass.eventlog.deliveries import Room, Settled, Taken
 from windlass.webhooks.call import TooLate
 from windlass.webhooks.policy import Answer, judge
@@ -197,9 +197,8 @@ class Sender:
         self._settled.append(Settled(delivery, state, at, round(took_s * 1000), answer.status, _storable(answer.error), due_at))
 
     async def free(self) -> None:
-        """Take from sessions that have ended, or are ended because they are frozen, what they held."""
+        """Take from sessions that have ended what they held."""
         if self._owner:
-            await self._store.run(end_silent)
             freed = await self._store.run(deliveries.free)
             if freed:
                 log.info("lanes_freed", lanes=freed)
