@@ -52,6 +52,11 @@ def derive(at: datetime, byte: int | None, *parts: str | int) -> str:
     return _v7(int(at.timestamp() * 1000), digest, byte)
 
 
+def named(*parts: str) -> str:
+    """A word of 32 hex digits for something that is known by name, of whatever length: same parts, same word."""
+    return blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
+
+
 def byte_of(identifier: str) -> int:
     """The byte that places an id, 0–255."""
     return int(identifier[-2:], 16)

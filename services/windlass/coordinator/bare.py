@@ -62,18 +62,18 @@ class Forwarder:
     def _translate(self, delivery: Jetstream) -> tuple[str, bytes]:
         """Where a message goes, and as what."""
         word = self._bus.subjects.place(delivery.subject).word
-        subjects = self._bus.subjects
+        subjects, key = self._bus.subjects, (delivery.headers or {}).get("Nats-Msg-Id")
         match word:
             case "jobs" | "pending":
-                key = (delivery.headers or {}).get("Nats-Msg-Id")
                 job = read_job(delivery.payload).job if word == "jobs" else read_task(delivery.payload)
                 return self._submit(job, key, delivery)
             case "jobs.cancel" | "jobs.restart":
                 name = JobId(delivery.payload.decode(errors="replace").strip().strip('"'))
                 if not is_id(name):
                     raise Invalid(f"{name[:64]!r} is not the id of a job: 32 hex digits")
-                kind, key = (CancelJob if word == "jobs.cancel" else RestartJob), f"{self.incarnation}-{delivery.sequence}"
-                command = kind(job=name, key=key)
+                kind = CancelJob if word == "jobs.cancel" else RestartJob
+                request = f"{self.incarnation}-{delivery.sequence}" if key is None else ids.named(word, key)
+                command = kind(job=name, key=request)
                 return subjects.jobs(shard_of(name, self._shards)), self._message(command, delivery)
             case "started" | "completed" | "error" | "progress":
                 message = open_envelope(delivery.payload)
