@@ -15,6 +15,7 @@ import nats
 import psycopg
 import pytest
 
+from tests.contract.runtimes import need_engine
 from tests.support.receiver import Receiver, receiver
 from tests.support.stack import Up, up, wait_for, windlass
 from windlass.local.data import Data
@@ -212,6 +213,45 @@ def test_a_job_survives_its_coordinator_and_its_worker_with_its_secrets(running:
     wait_for("it has ended", lambda: ask(running, f"/jobs/{job}")["state"] in ("COMPLETED", "FAILED"), 60)
     assert ask(running, f"/jobs/{job}")["state"] == "COMPLETED"
     assert leaks(running, TOKEN) == []
+
+
+def test_a_container_is_given_its_secrets_and_what_the_engine_quotes_of_them_is_hidden(them: Receiver) -> None:
+    need_engine()
+    name, password = "image-of-which-nobody-knows", "pass-word-of-a-registry"
+    with_token = {"image": "busybox", "env": {"T": "{{ secrets.token }}"}}
+    tasks = [
+        {
+            "name": "show",
+            "var": "got",
+            **with_token,
+            "pre": [{"name": "before", "run": 'echo "$T"', **with_token}],
+            "run": 'echo "$T"; printf %s "$T" > $TORK_OUTPUT',
+        },
+        {
+            "name": "nowhere",
+            "onError": "ignore",
+            "image": f"{them.url.removeprefix('http://')}/{{{{ secrets.name }}}}",
+            "registry": {"username": "me", "password": password},
+            "run": "true",
+        },
+    ]
+    body = {
+        "name": "contained",
+        "secrets": {"token": TOKEN, "name": name},
+        "output": "{{ tasks.got == secrets.token }}",
+        "tasks": tasks,
+    }
+    with up("--runtime", "docker", "--log-format", "json", environ={"WINDLASS_LOG_LEVEL": "debug"}) as stack:
+        job = ask(stack, "/jobs", body)["id"]
+        wait_for("it has ended", lambda: ask(stack, f"/jobs/{job}")["state"] in ("COMPLETED", "FAILED"), 90)
+        found = ask(stack, f"/jobs/{job}")
+        assert (found["state"], found["result"]) == ("COMPLETED", "true"), found
+        show, nowhere = found["execution"]
+        output = ask(stack, f"/tasks/{show['id']}/log?size=100")["items"]
+        assert "".join(part["contents"] for part in output).count(REDACTED) == 2
+        assert nowhere["state"] == "FAILED"
+        assert REDACTED in nowhere["error"]
+        assert leaks(stack, TOKEN, name, password) == []
 
 
 def test_what_a_person_publishes_by_hand_is_sealed_before_it_goes_on(running: Up) -> None:

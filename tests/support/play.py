@@ -53,7 +53,7 @@ class Play:
         """Decide a command; the events, of whatever job."""
         self.now += timedelta(milliseconds=1)
         self.works.setdefault(command.job, JobWork())
-        steps = run_to_end(command, self.works, self.now, _patient, evolve)
+        steps = run_to_end(command, self.works, self.now, patient, evolve)
         for work, event in steps:
             job = event.job if isinstance(event, JobSubmitted) else _id(work)
             self.log.append((job, event))
@@ -189,7 +189,7 @@ class Play:
                     assert row.composite.opened == kept.get(row.id, 0) + len(last)
 
 
-def _patient(template: str, context: Context, form: Form = "text") -> str:
+def patient(template: str, context: Context, form: Form = "text") -> str:
     """The value of a template, also of one that takes long."""
     try:
         return render(template, context, form)

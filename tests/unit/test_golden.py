@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from windlass.coordinator.vaults import Vaults, opened_part
 from windlass.eventlog.rows import TaskRow
 from windlass.eventlog.state import JobWork, evolve
 from windlass.messages.envelope import tag_of
 from windlass.messages.events import JOB_EVENT_TYPES, JOB_EVENTS, JobEvent, JobSubmitted
+from windlass.secrets.keys import Key, Keys
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 HISTORIES = sorted(GOLDEN.glob("history.*.json"))
@@ -82,6 +84,24 @@ def test_a_history_comes_to_the_rows_that_it_came_to_when_it_was_written(path: P
     tasks: list[TaskRow] = sorted(work.tasks.values(), key=lambda row: (row.position, row.id))
     assert _holds([_row(row) for row in tasks], history["tasks"])
     assert work.variables == history["variables"]
+
+
+def test_what_was_sealed_is_opened_for_ever() -> None:
+    history = msgspec.json.decode((GOLDEN / "history.sealed.json").read_bytes())
+    vaults, work = Vaults(Keys([Key(bytes(range(32)))])), JobWork()
+    for event in history["events"]:
+        evolve(work, JOB_EVENTS.decode(event["type"], msgspec.json.encode(event)))
+    texts = dict(work.sealed)
+    vaults.open(work, history["key"], texts)
+    whole = history["whole"]
+    assert work.job is not None
+    assert (work.job.definition.secrets, work.job.result) == (whole["secrets"], whole["result"])
+    assert work.variables == whole["variables"]
+    tasks = sorted(work.tasks.values(), key=lambda row: (row.position, row.id))
+    said = [{"name": row.definition.name, "env": row.definition.env, "result": row.result} for row in tasks]
+    assert said == whole["tasks"]
+    parts = [opened_part(work, part, texts[row, f"items {part.first}"]) for row, parts in work.lists.items() for part in parts]
+    assert [part.values for part in parts] == whole["items"]
 
 
 def test_there_is_a_history_with_every_event() -> None:

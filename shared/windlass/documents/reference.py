@@ -45,7 +45,9 @@ _BESIDE: Mapping[str, Field] = {
         "files by relative name, without `..`, written to `workdir` before the start; not evaluated",
         "{conf/app.ini: 'debug = no'}",
     ),
-    "registry": Field("who asks for the image; never evaluated, the password never shown", "{username: reader, password: hush}"),
+    "registry": Field(
+        "who asks for the image; never evaluated, the password kept like a secret", "{username: reader, password: hush}"
+    ),
 }
 _NAME = Field("required; 1–256 characters", "nightly report")
 _SECRETS = Field("texts for `secrets.` in templates, never shown again", "{token: hush}")

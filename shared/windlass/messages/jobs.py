@@ -196,6 +196,13 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
             return (self.each.task,)
         return () if self.subjob is None else self.subjob.tasks
 
+    def passwords(self) -> "Iterator[str]":
+        """Those by which registries are asked for its images."""
+        programs: tuple[Task | AuxTask | SidecarTask, ...] = (self, *self.pre, *self.post, *self.sidecars)
+        for program in programs:
+            if program.registry is not None and program.registry.password:
+                yield program.registry.password
+
     @property
     def is_timed(self) -> bool:
         """Whether its rows may have timers."""
@@ -273,13 +280,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
 
     @property
     def has_secrets(self) -> bool:
-        """Whether it, or a job that it may start, has secrets."""
-        return bool(self.secrets) or any(task.subjob is not None and task.subjob.secrets for task in every(self.tasks))
+        """Whether it, or a job that it may start, has secrets; passwords of registries are some, too."""
+        return bool(self.secrets) or any(
+            (task.subjob is not None and task.subjob.secrets) or any(task.passwords()) for task in every(self.tasks)
+        )
 
     def secret_values(self) -> Iterator[str]:
         """The values of all these secrets, but for those that are templates still."""
         yield from self.secrets.values()
         for task in every(self.tasks):
+            yield from task.passwords()
             if task.subjob is not None:
                 yield from (value for value in task.subjob.secrets.values() if "{{" not in value)
 

@@ -36,7 +36,7 @@ def needed(keys: Keys | None) -> Keys:
         Invalid: there are none.
     """
     if keys is None:
-        raise Invalid("secrets: there is no key here to seal them with; give each service its WINDLASS_SECRET_KEY")
+        raise Invalid("secrets or a password: there is no key here to seal them with; give each service its WINDLASS_SECRET_KEY")
     return keys
 
 

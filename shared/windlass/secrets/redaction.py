@@ -19,8 +19,8 @@ NAMED = frozenset({"env", "inputs", "opts", "headers"})
 """Fields whose values have names that may say so."""
 WHOLE = frozenset({"definition", "result", "items", "scope"})
 """Fields of events and rows that are kept whole as well, sealed, where they hold a secret; an `error` is only redacted."""
-SECRETS = "secrets"
-"""The field whose values are secrets."""
+SECRETS, PASSWORD = "secrets", "password"
+"""The field whose values are secrets, and that which is one."""
 
 Made = TypeVar("Made", bound=msgspec.Struct)
 
@@ -42,7 +42,10 @@ class Redactor:
         return _without(text, self._found(text)) if self._forms else text
 
     def struct(self, value: Made) -> Made:
-        """A struct without the values, in whatever it holds; the same object if it held none. All its `secrets` go."""
+        """A struct without the values, in whatever it holds; the same object if it held none.
+
+        Each of its `secrets` goes, and each `password`, whatever its value.
+        """
         changes = {
             name: new for name in value.__struct_fields__ if (new := self._member(name, old := getattr(value, name))) is not old
         }
@@ -51,6 +54,8 @@ class Redactor:
     def _member(self, name: str, value: Any) -> Any:
         if name == SECRETS and isinstance(value, dict):
             return dict.fromkeys(map(self.text, value), REDACTED) if value else value
+        if name == PASSWORD and value:
+            return REDACTED if value != REDACTED else value
         return self.value(value)
 
     def value(self, value: Any) -> Any:
@@ -207,7 +212,7 @@ def presentable(value: Made) -> Made:
 def _presentable(name: str, value: Any) -> Any:
     match value:
         case str():
-            return REDACTED if name == "password" else value
+            return REDACTED if name == PASSWORD else value
         case dict():
             if name == SECRETS:
                 return dict.fromkeys(value, REDACTED)

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.support.scenario import JOB, NOW, W1, job, render, task
+from tests.support.play import patient as render
+from tests.support.scenario import JOB, NOW, W1, job, task
 from windlass.coordinator.job.decide import Step, run_to_end
 from windlass.coordinator.vaults import Vaults, opened_part, shown, shown_part
 from windlass.errors import Invalid
@@ -14,7 +15,7 @@ from windlass.eventlog.state import JobWork, evolve
 from windlass.ids import JobId
 from windlass.messages.commands import ClaimTask, CompleteTask, SubmitJob
 from windlass.messages.events import ItemsListed, JobEvent, JobSubmitted, TaskCompleted, TaskDispatched, TaskRefused
-from windlass.messages.jobs import Job, SubJob
+from windlass.messages.jobs import AuxTask, Each, Job, Registry, SidecarTask, SubJob
 from windlass.secrets import keys
 from windlass.secrets.keys import Keys, Unopened
 from windlass.secrets.redaction import REDACTED
@@ -175,6 +176,26 @@ def test_a_job_without_secrets_costs_nothing() -> None:
     row = next(iter(played.work.tasks.values()))
     assert isinstance(row, TaskRow)
     assert shown(played.work, row, new=True) is row
+
+
+@pytest.mark.parametrize("password", ["of a registry", "{{ 1 }}", "abc"])
+def test_passwords_of_registries_are_secrets_wherever_they_are_written(password: str) -> None:
+    registry = Registry(username="reader", password=password)
+    beside = AuxTask(name="a", run="true", image="i", registry=registry)
+    deep = task(image="i", pre=(beside,), sidecars=(SidecarTask(name="s", image="i", registry=registry),), if_="false")
+    each = Each(list="[1]", task=task(image="i", registry=registry))
+    played = Played(
+        job(task(image="i", registry=registry), task(each=each, run=""), task(subjob=SubJob(name="b", tasks=(deep,)), run=""))
+    )
+    played.run()
+    played.run()
+    stored = msgspec.json.encode([event for _, event in played.events]).decode()
+    assert f'"password":"{password}"' not in stored
+    assert stored.count('"username":"reader","password":"[REDACTED]"') == stored.count('"registry"') == 13
+    (_, below) = played.found(JobSubmitted)
+    assert below.sealed
+    first = next(row for row in played.work.tasks.values() if row.position == 1)
+    assert first.definition.registry == registry
 
 
 def test_without_a_master_key_no_job_with_secrets_is_taken() -> None:
