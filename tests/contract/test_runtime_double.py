@@ -30,6 +30,13 @@ async def test_result_and_output(runtime: Runtime) -> None:
     assert sink.text("out") == "said\n"
 
 
+async def test_a_word_of_the_environment(runtime: Runtime) -> None:
+    sink = Recorder()
+    task = a_task("echo $S; printf \"$S\"' {{ x }}' > $TORK_OUTPUT", env={"S": "hush-hush"})
+    assert await run(runtime, task, sink) == Succeeded("hush-hush {{ x }}")
+    assert sink.text("out") == "hush-hush\n"
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

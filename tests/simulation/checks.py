@@ -34,6 +34,7 @@ from windlass.messages.events import (
     TaskRedelivered,
     TaskStarted,
 )
+from windlass.secrets.redaction import REDACTED
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -196,6 +197,8 @@ class Checks:
     def began(self, running: Running) -> None:
         """A worker runs an attempt."""
         fence = (running.task.task, running.task.attempt)
+        if REDACTED.encode() in msgspec.json.encode(running.task.definition):
+            self._fail(f"attempt {fence[1]} of task {fence[0]} is not given its secrets")
         if fence in self._ran:
             self._fail(f"G5: attempt {fence[1]} of task {fence[0]} runs twice")
         if self._started.get(fence) != running.worker:
@@ -254,6 +257,18 @@ class Checks:
             self._fail(f"G10: counts are {+database.counts}, and the rows say {counts}")
         if set(database.variables) - set(database.jobs) or {part.job for part in database.logs.values()} - set(database.jobs):
             self._fail("of a deleted job variables or output are left")
+        if set(database.job_keys) - set(database.jobs) or {whose for whose, _ in database.sealed} - {
+            *database.jobs,
+            *database.tasks,
+        }:
+            self._fail("of a deleted job a key is left, or what it sealed")
+        for what, said in (
+            ("deliveries", database.deliveries.shown()),
+            ("output", list(database.logs.values())),
+            ("quarantine", list(database.quarantined.values())),
+        ):
+            world.hears(what, repr(said).encode())
+        world.hears("the trace", "\n".join(world.lines()).encode())
         if [shard.head for shard in database.shards] != [len(events) for events in database.events]:
             self._fail("G9: a head is not where its log ends")
 

@@ -17,6 +17,7 @@ from windlass.coordinator.handler import Coordinator
 from windlass.coordinator.job import decide, outgoing
 from windlass.coordinator.lease import Leases
 from windlass.coordinator.ownership import Ownership
+from windlass.coordinator.vaults import Vaults
 from windlass.errors import Stale
 from windlass.messages.commands import GrantTask
 from windlass.messages.events import TaskRedelivered
@@ -270,6 +271,22 @@ def _webhooks_one_at_a_time() -> list[Patch]:
     return [(sender, "CALLS_MAX", 1)]
 
 
+def _secrets_in_clear() -> list[Patch]:
+    def shown(work: Any, row: Any, *, new: bool) -> Any:
+        return row
+
+    return [(handler, "shown", shown)]
+
+
+def _secrets_not_opened() -> list[Patch]:
+    opened = Vaults.open
+
+    def open_nothing(self: Vaults, work: Any, wrapped: Any, texts: Any) -> None:
+        opened(self, work, wrapped, {})
+
+    return [(Vaults, "open", open_nothing)]
+
+
 MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "no-fence-check": _no_fence_check,
     "attempt-not-bumped": _attempt_not_bumped,
@@ -296,6 +313,8 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "webhook-discharged-unheard": _webhook_discharged_unheard,
     "webhook-again-by-another-name": _webhook_again_by_another_name,
     "webhooks-one-at-a-time": _webhooks_one_at_a_time,
+    "secrets-in-clear": _secrets_in_clear,
+    "secrets-not-opened": _secrets_not_opened,
 }
 
 

@@ -6,10 +6,13 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.hush import MASTER, SECRET
 from tests.simulation.telling import GOOD
 from windlass.eventlog.deliveries import Taken
 from windlass.messages.jobs import HOOK_EVENTS, JOB_STATE, Webhook
-from windlass.webhooks.call import CALL_S, TooLate
+from windlass.secrets.keys import transport
+from windlass.secrets.redaction import REDACTED
+from windlass.webhooks.call import CALL_S, TooLate, target_of
 from windlass.webhooks.policy import Answer
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 MOODY, HANGING, BROKEN = "moody.example", "hanging.example", "broken.example"
 HOSTS = (GOOD, GOOD, MOODY, MOODY, HANGING, BROKEN)
+KEYS = transport(MASTER, "webhooks")
 REFUSED = Answer(None, "connection refused")
 Settle = Callable[[Answer], None]
 
@@ -69,6 +73,11 @@ class Receivers:
     def _arrive(self, delivery: Taken, host: str, settle: Settle) -> None:
         world, chance = self._world, self._chance
         world.telling.arrived(delivery)
+        whole = target_of(delivery, KEYS)
+        shown = {name: value.replace(SECRET, REDACTED) for name, value in whole.headers.items()}
+        if REDACTED in str(whole.headers) or shown != delivery.headers:
+            world.fail(f"G13: {delivery.id} says {whole.headers}, and is on record as {delivery.headers}")
+        world.happened["webhook sealed"] += bool(delivery.sealed)
         if host == HANGING and not world.is_healed:
             return
         answer, takes_s, is_heard = Answer(200), 0.05 * chance.random(), True

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tests.simulation.faults import CALM
+from tests.simulation.hush import SECRETIVE, hushed
 from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
 from windlass.eventlog.rows import ENDED
 from windlass.ids import JobId
 from windlass.messages.commands import How
 from windlass.messages.jobs import Each, Job, Parallel, Retry, SubJob, Task
+from windlass.secrets.redaction import REDACTED
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -48,13 +50,20 @@ class Shape(msgspec.Struct, frozen=True):
     result: str = ""
 
 
-def draw_shape(chance: Random, number: int) -> Shape:
-    """A job of one of the shapes."""
+def draw_shape(chance: Random, number: int, *, has_secrets: bool) -> Shape:
+    """A job of one of the shapes; one that has secrets says them wherever it can."""
 
     def nap() -> str:
         return f"sleep {chance.choice((0.01, 0.2, 1.5, 6))}"
 
     name = f"job-{number}"
+    said, shown = ('"$S"', REDACTED) if has_secrets else ("", "")
+    shape = _draw(chance, name, nap, said, shown)
+    return msgspec.structs.replace(shape, definition=hushed(shape.definition)) if has_secrets else shape
+
+
+def _draw(chance: Random, name: str, nap: Callable[[], str], said: str, shown: str) -> Shape:
+    """The shape; `said` is what tasks print of secrets, and `shown` how that may be seen."""
     tasks: tuple[Task, ...]
     match chance.randrange(11):
         case 0:
@@ -62,14 +71,16 @@ def draw_shape(chance: Random, number: int) -> Shape:
                 Job(name=name, tasks=(Task(name="one", run=f"{nap()}; echo hi", priority=chance.randrange(10)),)), ("COMPLETED",)
             )
         case 1:
-            value = chance.choice((f"v{number}", UNEVALUATED))
+            value = chance.choice((f"v of {name}", UNEVALUATED))
             tasks = (
-                Task(name="first", run=f"{nap()}; printf '{value}' > $TORK_OUTPUT", var="a"),
+                Task(name="first", run=f"{nap()}; printf {said}'{value}' > $TORK_OUTPUT", var="a"),
                 Task(name="second {{ tasks.a }}", run=nap()),
                 Task(name="never", run="exit 1", if_="{{ tasks.a == 'x' }}"),
-                Task(name="last", run="printf end > $TORK_OUTPUT", var="b"),
+                Task(name="last", run=f"printf {said}end > $TORK_OUTPUT", var="b"),
             )
-            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"{value} end")
+            return Shape(
+                Job(name=name, tasks=tasks, output="{{ tasks.a }} {{ tasks.b }}"), ("COMPLETED",), f"{shown}{value} {shown}end"
+            )
         case 2:
             retry = Retry(limit=chance.randrange(1, 3), delay=chance.choice(("", "700ms")))
             return Shape(Job(name=name, tasks=(Task(name="fails", run=f"{nap()}; exit 1", retry=retry),)), ("FAILED",))
@@ -96,11 +107,11 @@ def draw_shape(chance: Random, number: int) -> Shape:
         case 8:
             below = SubJob(
                 name=f"below {name}",
-                tasks=(Task(name="deep", run=f"{nap()}; printf deep > $TORK_OUTPUT", var="d"),),
+                tasks=(Task(name="deep", run=f"{nap()}; printf {said}deep > $TORK_OUTPUT", var="d"),),
                 output="{{ tasks.d }}",
             )
             tasks = (Task(name="starts", subjob=below, var="s"), Task(name="then", run=nap()))
-            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.s }}"), ("COMPLETED",), "deep")
+            return Shape(Job(name=name, tasks=tasks, output="{{ tasks.s }}"), ("COMPLETED",), f"{shown}deep")
         case 9:
             deep = Parallel(tasks=(Task(name="well", run=nap()), Task(name="breaks", run=f"{nap()}; exit 1")))
             each = Each(list="[1, 2]", task=Task(name="{{ item.value }}", parallel=deep, on_error="continue"))
@@ -122,7 +133,8 @@ class User:
     def __init__(self, world: "World", number: int) -> None:
         chance = world.chance
         self._world, self._number = world, number
-        self.shape = draw_shape(chance, number)
+        has_secrets = world.hush.random() < SECRETIVE
+        self.shape = draw_shape(chance, number, has_secrets=has_secrets)
         self._starts_s = chance.uniform(0, 5) if number else 0.2
         self.key = f"key-{number}" if chance.random() < 0.7 else None
         self._cancels_s = chance.uniform(0, 3) if chance.random() < 0.25 else None
@@ -158,6 +170,7 @@ class User:
             await asyncio.sleep(PAUSE_S)
         if reply.status == 408 or b"shutting down" in reply.body:
             return  # it is there and takes longer than somebody wanted to wait
+        world.hears("an answer", reply.body)
         if reply.status != 200:
             world.fail(f"user {self._number} got {reply.status} {reply.body.decode()}")
             return
@@ -354,6 +367,10 @@ class Gateway:
         return await answer
 
 
+NAMED = ("0", "2")
+"""How the names of those jobs end whose restart has a name, too."""
+
+
 class Said(msgspec.Struct, frozen=True):
     """Something that is published by hand; `job` names the job that it is to become, or whose id is its payload."""
 
@@ -373,6 +390,8 @@ class Person:
         says: list[Said] = []
         self._stored: Counter[tuple[str, str]] = Counter()
         """By word and job, what the broker said that it has."""
+        self.heard: Counter[tuple[str, bytes]] = Counter()
+        """By word and payload, how often it came to the broker."""
         for number in range(chance.randrange(4)):
             says += self._draw_job(chance, f"by hand {number}")
         for _ in range(chance.randrange(3)):
@@ -398,7 +417,8 @@ class Person:
         if is_long:
             yield Said(at_s + chance.uniform(1, 3), "jobs.cancel", job=name)
             if chance.random() < 0.5:
-                yield Said(at_s + chance.uniform(3, 5), "jobs.restart", job=name)
+                named = {"Nats-Msg-Id": f"again {name}"} if name.endswith(NAMED) else None
+                yield Said(at_s + chance.uniform(3, 5), "jobs.restart", headers=named, job=name)
                 yield Said(at_s + chance.uniform(5, 7), "jobs.cancel", job=name)
 
     async def live(self) -> None:
@@ -427,7 +447,7 @@ class Person:
         jobs = Counter(row.definition.name for row in world.database.jobs.values())
         done = Counter((event.stream, event.type) for shard in world.database.events for event in shard)
         for said in self._says:
-            if said.headers is not None and jobs[said.job] > 1:
+            if said.payload and said.headers is not None and jobs[said.job] > 1:
                 world.fail(f"G2: {said.headers} made {jobs[said.job]} jobs")
             if not said.job or world.happened["amnesia"]:
                 continue
@@ -437,5 +457,6 @@ class Person:
             job = self._id_of(said.job).decode()
             if said.word == "jobs.cancel" and stored and not done[job, "job.cancelled"]:
                 world.fail(f"G11: cancelling {said.job} was stored and had no effect")
-            if said.word == "jobs.restart" and done[job, "job.restarted"] > 1:
+            copies = self.heard[said.word, job.encode()] if said.headers is None else 1  # else nobody can tell them apart
+            if said.word == "jobs.restart" and done[job, "job.restarted"] > copies:
                 world.fail(f"G4: {said.job} was restarted {done[job, 'job.restarted']} times")

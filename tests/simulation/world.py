@@ -20,8 +20,9 @@ from prometheus_client import REGISTRY
 
 from tests.simulation.checks import Checks
 from tests.simulation.faults import CALM, LASTS_S, MACHINES, UNITS, Fault, FaultyWire, Plan, draw
+from tests.simulation.hush import MASTER, SECRET
 from tests.simulation.loop import Loop, Process, SimulatedClock
-from tests.simulation.receivers import Receivers
+from tests.simulation.receivers import KEYS, Receivers
 from tests.simulation.telling import ATTEMPTS, Telling
 from tests.simulation.users import DEAF, Gateway, Person, User
 from tests.support.memory.broker import Broker
@@ -38,12 +39,14 @@ from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.follow import IDLE_S
 from windlass.eventlog.log import Appended, Batch
+from windlass.eventlog.rows import JobRow, TaskRow
 from windlass.gateway.commands import Commands
 from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import LOOK_S, Waiting
 from windlass.ids import WorkerId
 from windlass.scheduler import main as scheduler
+from windlass.secrets.keys import transport
 from windlass.settings import PROFILES, Node
 from windlass.subjects import Subjects
 from windlass.webhooks import main as webhooks
@@ -69,6 +72,8 @@ ZOMBIE_S = TIMES.lease_s + 1.5
 """After this long without the broker a worker runs nothing any more that does as it is told."""
 NOTED = {"task.refuse": "refused claim", "job.start": "timer", "task.queue": "timer", "task.expire": "timer"}
 """Messages that are counted, and as what."""
+ROWS = ("new_jobs", "new_tasks", "new_composites", "variables", "items", "keys")
+"""Of a batch, what is stored beside events and what is sealed."""
 _TYPE = re.compile(rb'"type":"([a-z.]+)"')
 
 COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
@@ -83,7 +88,7 @@ COUNTERS: dict[str, list[tuple[str, dict[str, str]]]] = {
 SOMETIMES = (
     "stale fence", "duplicate dropped", "version conflict", "lease expiry", "re-drive", "unknown commit", "refused claim",
     "amnesia", "quarantine", "costly template", "timer", "webhook again", "webhook exhausted",
-    "restart", "released", "composite",
+    "restart", "released", "composite", "webhook sealed",
 )  # fmt: skip
 """What must have happened in a campaign, or it has shown nothing."""
 
@@ -159,7 +164,7 @@ class World:
 
     def __init__(self, seed: int, plan: Plan | None = None) -> None:
         self.seed = seed
-        self.chance = Random(f"{seed}/world")
+        self.chance, self.hush = Random(f"{seed}/world"), Random(f"{seed}/secrets")
         self.plan = plan or draw(Random(f"{seed}/faults"))
         self.loop = Loop(Random(f"{seed}/order"), self.plan.shuffles)
         self.trace: list[tuple[float, str, str]] = []
@@ -213,7 +218,14 @@ class World:
         for at_s, who, what in self.trace:
             yield f"{at_s:10.4f} {who:14} {what}"
 
+    def hears(self, what: str, said: bytes) -> None:
+        """Whoever listens there, or reads it, learns no secret."""
+        if SECRET.encode() in said:
+            self.fail(f"a secret is in clear in {what}: {said[:200]!r}")
+
     def _heard(self, subject: str, payload: bytes) -> None:
+        self.hears(f"a message on {subject}", payload)
+        self.person.heard[subject, payload] += 1
         found = _TYPE.search(payload, 0, 400)
         tag = found[1].decode() if found else "?"
         if tag in NOTED:
@@ -222,7 +234,12 @@ class World:
             self.say("broker", f"{subject} {tag}")
 
     def _committed(self, batch: Batch) -> None:
+        new = [getattr(batch, name) for name in ROWS]
+        rows: list[JobRow | TaskRow] = [*batch.changed_jobs, *batch.changed_tasks, *batch.changed_composites]
+        changed = [(row.result, row.error) for row in rows]  # what else they say is stored already
+        self.hears("rows", msgspec.json.encode((new, changed)))
         for event in batch.events:
+            self.hears(event.type, event.data)
             self.say("log", f"{event.shard}/{event.position} {event.stream} {event.version} {event.type}")
             self.happened["composite"] += event.type == "task.opened"
             self.happened["restart"] += event.type == "job.restarted"
@@ -241,7 +258,7 @@ class World:
             self.happened["lease expiry"] += 1
             if self.plan.is_gentle:
                 self.fail(f"G19: {event} though workers were only asked to end")
-        if name in ("job_frozen", "runtime_broke", "request_failed"):
+        if name in ("job_frozen", "runtime_broke", "request_failed", "shard_stuck"):
             self.fail(f"{name}: {event}")
         raise structlog.DropEvent
 
@@ -411,7 +428,9 @@ class World:
         async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
             bus = await held.enter_async_context(self.connect("gateway", unit.link))
             chance = Random(f"{self.seed}/{unit.id}")
-            commands = Commands(bus, unit.clock, SHARDS, TIMES.commit_timeout_s, chance=chance.randbytes)
+            commands = Commands(
+                bus, unit.clock, SHARDS, TIMES.commit_timeout_s, chance=chance.randbytes, keys=transport(MASTER, "gateway")
+            )
             waiting = Waiting(bus, reader)
             self.gateway.process, self.gateway.commands = unit.process, commands
             self.gateway.intake = intake = Intake(commands, waiting, reader, stop)
@@ -436,7 +455,7 @@ class World:
                 bus=bus,
                 clock=unit.clock,
                 settle=_settle,
-                vaults=Vaults(None),
+                vaults=Vaults(MASTER),
                 health=health,
                 stop=unit.stop,
             )
@@ -468,6 +487,7 @@ class World:
             postgres="memory",
             allow_private=True,
             signing_keys=[],
+            keys=KEYS,
             attempts_max=ATTEMPTS,
             retention_s=86400,
         )
@@ -489,6 +509,7 @@ class World:
         settings = WorkerSettings(
             node=self._node(unit), name=unit.name, user="", runtime="memory", queues={"default": SLOTS}, spool=Path("memory"),
             docker_host="", control_groups=False, limits=Amounts(), timeout="", binds=(),
+            keys=transport(MASTER, "worker"),
         )  # fmt: skip
         async with self.connect("worker", unit.link) as bus:
             await worker.work(

@@ -60,6 +60,19 @@ class _Backend(httpcore.AsyncNetworkBackend):
         return await self._inner.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 
 
+def target_of(delivery: Taken, keys: Keys | None) -> Target:
+    """Whom to call, with all that is sealed of it.
+
+    Raises:
+        Unopened: it is sealed with other keys, or the job's key is gone.
+    """
+    if not delivery.sealed:
+        return Target(delivery.url, dict(delivery.headers))
+    if keys is None or not delivery.key:
+        raise Unopened("there is no key for them here" if delivery.key else "the job's key is gone, since it was deleted")
+    return _targets.decode(unwrapped(delivery.job, delivery.key, keys).open(TARGET, delivery.sealed))
+
+
 class Caller:
     """Makes calls; `keys` sign them, if there are any, and `secret_keys` open what of them is sealed."""
 
@@ -79,7 +92,7 @@ class Caller:
                 raise TooLate
 
         try:
-            target = self._target(delivery)
+            target = target_of(delivery, self._secret_keys)
         except Unopened as error:
             return Answer(None, f"its secrets cannot be read: {error}", is_final=not delivery.key)
         try:
@@ -113,15 +126,6 @@ class Caller:
         if self._tls is None:
             self._tls = httpcore.default_ssl_context()
         return self._tls
-
-    def _target(self, delivery: Taken) -> Target:
-        """Whom to call, with all that is sealed of it."""
-        if not delivery.sealed:
-            return Target(delivery.url, dict(delivery.headers))
-        if self._secret_keys is None or not delivery.key:
-            raise Unopened("there is no key for them here" if delivery.key else "the job's key is gone, since it was deleted")
-        vault = unwrapped(delivery.job, delivery.key, self._secret_keys)
-        return _targets.decode(vault.open(TARGET, delivery.sealed))
 
     def _headers(self, delivery: Taken, told: Mapping[str, str], credentials: str) -> list[tuple[bytes, bytes]]:
         timestamp = int(self._clock.now().timestamp())

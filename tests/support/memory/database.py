@@ -136,7 +136,7 @@ class Database:
             operational.waiting: lambda session, shards: [],
             operational.quarantine: self._quarantine,
         }
-        self.deliveries = Deliveries()
+        self.deliveries = Deliveries(self.job_keys)
         self.following = Following(self)
         self._statements.update(self.following.statements)
 

@@ -12,6 +12,7 @@ import msgspec
 from windlass.eventlog import deliveries
 from windlass.eventlog.deliveries import Room, Settled, Taken
 from windlass.eventlog.statements import statement
+from windlass.ids import JobId
 
 if TYPE_CHECKING:
     from tests.support.memory.database import Session
@@ -53,7 +54,8 @@ class Owed:
 class Deliveries:
     """The statements of `deliveries.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, job_keys: Mapping[JobId, tuple[str, str]]) -> None:
+        self._job_keys = job_keys
         self._known: dict[str, tuple[str, str, str | None, str]] = {}
         """By job or task: the job, the state, the definition if it is a job, and what is sealed of that."""
         self._variables: dict[tuple[str, str], tuple[str, str]] = {}
@@ -75,6 +77,7 @@ class Deliveries:
         self.reads: dict[bytes, Callable[[Parameters], list[Any]]] = {
             statement("load_hooked"): self._load,
             statement("load_hooked_vars"): self._load_variables,
+            statement("load_webhook_keys"): self._load_keys,
         }
         """Of a projection, inside its transaction."""
         self.writes: dict[bytes, Callable[[Parameters], None]] = {
@@ -87,6 +90,11 @@ class Deliveries:
             statement("widen_lanes"): self._widen,
         }
 
+    def shown(self) -> list[object]:
+        """All that can be read of it without a key."""
+        calls = [(one.url, one.headers, one.body) for one in (*self.owed.values(), *self.forgotten.values())]
+        return [*calls, *(kept[1:3] for kept in self._known.values()), *(value for value, _ in self._variables.values())]
+
     # -- what is known ----------------------------------------------------------------------------------------------
 
     def _load(self, parameters: Parameters) -> list[Any]:
@@ -96,6 +104,13 @@ class Deliveries:
     def _load_variables(self, parameters: Parameters) -> list[Any]:
         jobs = {job.hex for job in parameters["jobs"]}
         return [(job, name, *values) for (job, name), values in self._variables.items() if job in jobs]
+
+    def _load_keys(self, parameters: Parameters) -> list[Any]:
+        found = [(job.hex, self._key_of(job.hex)) for job in parameters["jobs"]]
+        return [(job, key) for job, key in found if key]
+
+    def _key_of(self, job: str) -> str:
+        return self._job_keys.get(JobId(job), ("", ""))[1]
 
     def _keep(self, parameters: Parameters) -> None:
         for row, job, state, definition, sealed in _rows(parameters, "id", "job", "state", "definition", "sealed"):
@@ -177,7 +192,21 @@ class Deliveries:
         waiting = [row for row in self.owed.values() if row.lane == lane.id and row.state == "WAITING"]
         row = min(waiting, key=lambda row: (row.version, row.hook))
         headers = msgspec.json.decode(row.headers)
-        return Taken(lane.id, lane.host, lane.endpoint, row.id, row.job, row.event, row.url, headers, row.body, row.attempts)
+        key = self._key_of(row.job) if row.sealed else ""
+        return Taken(
+            lane.id,
+            lane.host,
+            lane.endpoint,
+            row.id,
+            row.job,
+            row.event,
+            row.url,
+            headers,
+            row.body,
+            row.attempts,
+            row.sealed,
+            key,
+        )
 
     def _release(self, session: "Session", owner: int, lane: str) -> None:
         if lane in self.lanes and self.lanes[lane].owner == owner:

@@ -1,12 +1,14 @@
 """A runtime without processes, and a spool without a disk.
 
 Its programs are shell scripts of a few words (`sleep 2`, `echo hi`, `printf x > $TORK_OUTPUT`, `echo 50 > $TORK_PROGRESS`,
-`trap '' TERM`, `exit 3`), divided by `;`, so that the real runtimes run the same ones in the same suite.
+`trap '' TERM`, `exit 3`), divided by `;`, so that the real runtimes run the same ones in the same suite. `$NAME` is a word of the
+task's `env`.
 """
 
 import asyncio
 import shlex
 from collections.abc import Callable
+from string import Template
 
 from windlass.messages.commands import RunTask
 from windlass.worker.results import parse_progress
@@ -61,7 +63,7 @@ class MemoryRuntime(Runtime):
     async def _run(self, program: Program, sink: Sink, stopping: "asyncio.Task[bool]") -> Outcome:
         tail, result, ignores = Tail(), "", False
         said = Words("out", sink, tail)
-        for statement in program.run.split(";"):
+        for statement in Template(program.run).safe_substitute(program.env).split(";"):
             match shlex.split(statement):
                 case ["sleep", seconds]:
                     if not await self._sleep(float(seconds), stopping, ignores):
