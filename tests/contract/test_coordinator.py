@@ -28,10 +28,12 @@ from windlass.messages.commands import (
     CancelJob,
     ClaimTask,
     CompleteTask,
+    DeleteJob,
     FailTask,
     GrantTask,
     RefuseTask,
     ReportProgress,
+    RestartJob,
     StopTask,
     SubmitJob,
 )
@@ -304,6 +306,24 @@ async def test_what_cannot_be_is_refused_with_its_code(here: Here) -> None:
         await here.desk.command(CancelJob(job=name))
 
 
+async def test_what_was_refused_stays_so_though_it_is_said_again_when_it_could_be_done(here: Here, hand: Hand) -> None:
+    """A message comes again when its ack was lost or its shard has a new owner, and its sender was told by then."""
+    name = await here.desk.submit(job())
+    run = await hand.task(name)
+    requests = [DeleteJob(job=name, key="delete"), RestartJob(job=name, key="restart")]
+    for request in requests:
+        with pytest.raises(Rejected, match="job is"):
+            await here.desk.command(request)
+    await hand.claim(run)
+    await hand.report(FailTask(**hand.fence(run), error="no"))
+    await here.until_rows("it has failed", "SELECT 1 FROM jobs WHERE id = %s::uuid AND state = 'FAILED'", name)
+    for request in requests:
+        with pytest.raises(Rejected, match="refused when it was first heard"):
+            await here.desk.command(request)
+    assert await here.rows("SELECT run, refused FROM jobs WHERE id = %s::uuid", name) == [(1, "delete restart")]
+    assert await here.desk.command(RestartJob(job=name, key="another")) == {}
+
+
 # -- what can never succeed -----------------------------------------------------------------------------------------
 
 
@@ -506,7 +526,7 @@ async def test_everything_that_was_stored_is_what_the_log_says(here: Here) -> No
     await store.close()
     plain = {"drive_at": None, "drives": 0}
     for row in loaded.jobs:
-        assert msgspec.structs.replace(row, **plain) == works[row.id].job
+        assert msgspec.structs.replace(row, **plain, refused="") == works[row.id].job
     assert len(loaded.jobs) == len(works)
     tasks = {row.id: row for work in works.values() for row in work.tasks.values()}
     for one in loaded.tasks:

@@ -39,7 +39,7 @@ from windlass.secrets.redaction import REDACTED
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-OPERATIONAL = ("drive_at", "drives", "stopping", "stored")
+OPERATIONAL = ("drive_at", "drives", "stopping", "stored", "refused")
 """Columns that are not in the log."""
 
 
@@ -61,6 +61,8 @@ class Checks:
         self._attempts: dict[tuple[JobId, int, str], int] = {}
         self._carried_out: set[tuple[str, str]] = set()
         """By message and job, what no fence protects."""
+        self.refused: set[str] = set()
+        """Messages whose sender was told that nothing comes of them."""
         self._started: dict[tuple[str, int], str] = {}
         self._ran: set[tuple[str, int]] = set()
         self.running: dict[tuple[str, int], Running] = {}
@@ -76,6 +78,8 @@ class Checks:
             self._heads[stored.shard] += 1
             if stored.position != self._heads[stored.shard]:
                 self._fail(f"G9: shard {stored.shard} has {stored.position} after {self._heads[stored.shard] - 1}")
+            if _message(stored) in self.refused:
+                self._fail(f"G2: {_message(stored)} was refused, and then came {stored.type} of {stored.stream}")
             version = work.job.version if work.job is not None else 0
             if stored.version != version + 1:
                 self._fail(f"G8: job {job} has version {stored.version} after {version}")
@@ -115,7 +119,7 @@ class Checks:
 
     def _once(self, stored: Appended) -> None:
         """G4: what no fence protects is carried out once. (Numbers of what came by hand begin anew with a new broker.)"""
-        message = msgspec.json.decode(stored.metadata).get("message", USER)
+        message = _message(stored)
         if (message, stored.stream) in self._carried_out and not message.startswith(USER):
             self._fail(f"G4: {message} is carried out twice: {stored.type} of {stored.stream}")
         self._carried_out.add((message, stored.stream))
@@ -271,6 +275,11 @@ class Checks:
         world.hears("the trace", "\n".join(world.lines()).encode())
         if [shard.head for shard in database.shards] != [len(events) for events in database.events]:
             self._fail("G9: a head is not where its log ends")
+
+
+def _message(stored: Appended) -> str:
+    """From which message it came; of what came by hand only the beginning counts."""
+    return str(msgspec.json.decode(stored.metadata).get("message", USER))
 
 
 def _plain(row: JobRow | TaskRow | None) -> dict[str, object]:

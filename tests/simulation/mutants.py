@@ -132,6 +132,13 @@ def _no_inbox() -> list[Patch]:
     return [(decide._Decision, "_restart", restart_again)]
 
 
+def _refusals_forgotten() -> list[Patch]:
+    def refuse(self: Coordinator, draft: Any, work: Any, key: str) -> None:
+        """Whoever was told so will never know."""
+
+    return [(Coordinator, "_refuse", refuse)]
+
+
 def _evaluated_twice() -> list[Patch]:
     def render(text: str, context: Any, *form: Any) -> str:
         return template.render(template.render(text, context, *form), context, *form)
@@ -298,6 +305,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "discharged-by-the-brokers-ack": _discharged_by_the_brokers_ack,
     "published-without-a-row": _published_without_a_row,
     "no-inbox": _no_inbox,
+    "refusals-forgotten": _refusals_forgotten,
     "evaluated-twice": _evaluated_twice,
     "timer-said-only-once": _timer_said_only_once,
     "timer-by-anothers-clock": _timer_by_anothers_clock,

@@ -14,6 +14,7 @@ from tests.simulation.hush import SECRETIVE, hushed
 from tests.simulation.receivers import draw_hooks
 from windlass.errors import NotFound, Rejected, Unavailable, WindlassError
 from windlass.eventlog.rows import ENDED
+from windlass.gateway.commands import Commands
 from windlass.ids import JobId
 from windlass.messages.commands import How
 from windlass.messages.jobs import Each, Job, Parallel, Retry, SubJob, Task
@@ -289,6 +290,21 @@ class User:
                 world.fail(f"job {job.id}, {self.shape.definition.name}, is {job.state} {job.error!r} and not {ends}")
             if job.state == "COMPLETED" and job.result != self.shape.result:
                 world.fail(f"job {job.id} has result {job.result!r} and not {self.shape.result!r}")
+
+
+class Asked(Commands):
+    """The gateway's commands; what was refused is noted."""
+
+    def __init__(self, refused: set[str], *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._refused = refused
+
+    async def _ask(self, command: Any, job: JobId, message: str, trace: str | None = None) -> Any:
+        try:
+            return await super()._ask(command, job, message, trace)
+        except (NotFound, Rejected):
+            self._refused.add(message)
+            raise
 
 
 class Gateway:

@@ -24,7 +24,7 @@ from tests.simulation.hush import MASTER, SECRET
 from tests.simulation.loop import Loop, Process, SimulatedClock
 from tests.simulation.receivers import KEYS, Receivers
 from tests.simulation.telling import ATTEMPTS, Telling
-from tests.simulation.users import DEAF, Gateway, Person, User
+from tests.simulation.users import DEAF, Asked, Gateway, Person, User
 from tests.support.memory.broker import Broker
 from tests.support.memory.client import Link, MemoryClient
 from tests.support.memory.database import Database, MemoryConnection, MemoryReader, Route
@@ -40,7 +40,6 @@ from windlass.eventlog import log as eventlog
 from windlass.eventlog.follow import IDLE_S
 from windlass.eventlog.log import Appended, Batch
 from windlass.eventlog.rows import JobRow, TaskRow
-from windlass.gateway.commands import Commands
 from windlass.gateway.endpoint import Endpoint
 from windlass.gateway.intake import Intake
 from windlass.gateway.waiting import LOOK_S, Waiting
@@ -428,8 +427,14 @@ class World:
         async with AsyncExitStack() as held, asyncio.TaskGroup() as group:
             bus = await held.enter_async_context(self.connect("gateway", unit.link))
             chance = Random(f"{self.seed}/{unit.id}")
-            commands = Commands(
-                bus, unit.clock, SHARDS, TIMES.commit_timeout_s, chance=chance.randbytes, keys=transport(MASTER, "gateway")
+            commands = Asked(
+                self.checks.refused,
+                bus,
+                unit.clock,
+                SHARDS,
+                TIMES.commit_timeout_s,
+                chance=chance.randbytes,
+                keys=transport(MASTER, "gateway"),
             )
             waiting = Waiting(bus, reader)
             self.gateway.process, self.gateway.commands = unit.process, commands

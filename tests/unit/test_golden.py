@@ -20,7 +20,7 @@ from windlass.secrets.keys import Key, Keys
 GOLDEN = Path(__file__).parents[1] / "golden"
 HISTORIES = sorted(GOLDEN.glob("history.*.json"))
 SAMPLES = {path.stem: path for path in sorted(GOLDEN.glob("*.json")) if path not in HISTORIES}
-OPERATIONAL = {"drive_at", "drives", "stopping", "stored"}
+OPERATIONAL = {"drive_at", "drives", "stopping", "stored", "refused"}
 
 
 def _holds(found: Any, expected: Any) -> bool:

@@ -29,12 +29,12 @@ from windlass.coordinator.job.outgoing import Redrive, again, outgoing, summary
 from windlass.coordinator.template import Costly, Rendered, Settle, recalling
 from windlass.coordinator.tickets import Tickets
 from windlass.coordinator.vaults import Vaults, opened_part, shown, shown_job, shown_part, shown_text
-from windlass.errors import Conflict, Corrupt, Invalid, Stale, Unavailable, WindlassError
+from windlass.errors import Conflict, Corrupt, Invalid, Rejected, Stale, Unavailable, WindlassError
 from windlass.eventlog import log as eventlog
 from windlass.eventlog.connection import Connection
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.rows import ACTIVE, ENDED, TaskRow
-from windlass.eventlog.state import Items, JobWork, evolve, is_timed
+from windlass.eventlog.state import Items, JobWork, evolve, is_timed, remembered
 from windlass.ids import JobId, TaskId, is_id, issued_of, shard_of
 from windlass.messages.commands import (
     JOB_COMMANDS,
@@ -55,6 +55,7 @@ from windlass.messages.commands import (
     QueueTask,
     RefuseTask,
     ReportProgress,
+    Request,
     RestartJob,
     ResumeJob,
     RunTask,
@@ -147,6 +148,8 @@ class _Draft:
     """Version and state of each job that changes, as stored."""
     tags: dict[JobId, list[str]] = field(default_factory=dict)
     """The types of each job's new events."""
+    refused: dict[JobId, str] = field(default_factory=dict)
+    """The last requests that were refused, of each job with a new one."""
     published: list[tuple[str, bytes]] = field(default_factory=list)
     """Orders: published until the broker has them."""
     said: list[tuple[str, bytes]] = field(default_factory=list)
@@ -622,10 +625,20 @@ class Coordinator:
                 if self._confirm(work, command):
                     draft.before.setdefault(item.job, before)
                     self._touched.add(item.job)
+            elif isinstance(error, Rejected) and isinstance(command, Request):
+                self._refuse(draft, work, command.key)
         else:
             if steps:
                 self._append(draft, heads, item, steps)
         DECISIONS.labels(tag_of(command), item.error.code if item.error else "decided").inc()
+
+    def _refuse(self, draft: _Draft, work: JobWork, key: str) -> None:
+        """Know of a request that it was refused, lest another copy of it be carried out later: its sender was told."""
+        job = work.job
+        if job is not None and key and key not in job.refused.split():
+            job.refused = remembered(job.refused, key)
+            draft.refused[job.id] = job.refused
+            self._touched.add(job.id)
 
     def _fold(self, draft: _Draft, work: JobWork, event: JobEvent) -> None:
         job = event.job if isinstance(event, JobSubmitted) else work.job.id if work.job is not None else JobId("")
@@ -708,6 +721,10 @@ class Coordinator:
     def _gather(self, draft: _Draft, heads: dict[int, int]) -> None:
         """Turn the changed working sets into rows to store and words to say."""
         batch, subjects = draft.batch, self._bus.subjects
+        for job_id, requests in draft.refused.items():
+            shard = shard_of(job_id, self._shards)
+            batch.heads[shard] = (self.heads[shard], heads[shard])
+            batch.refused.append((job_id, requests))
         for job_id, (version, state) in draft.before.items():
             work = self._cache[job_id]
             job = work.job

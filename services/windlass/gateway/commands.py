@@ -123,7 +123,8 @@ class Commands:
             Rejected: it has not ended, or is part of another.
             Unavailable: nothing was sent, or the outcome is unknown.
         """
-        await self._ask(DeleteJob(job=job), job, ids.new(self._clock.now(), chance=self._chance))
+        key = ids.new(self._clock.now(), chance=self._chance)
+        await self._ask(DeleteJob(job=job, key=key), job, key)
 
     async def _ask(self, command: Command, job: JobId, message: str, trace: str | None = None) -> Answer:
         if self._waiting >= WAITING_MAX:

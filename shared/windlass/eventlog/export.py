@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 PAGE = 200
 """Rows of a table in memory at a time: a definition may be large."""
-OPERATIONAL = frozenset({"drive_at", "drives", "stopping", "head", "swept"})
+OPERATIONAL = frozenset({"drive_at", "drives", "stopping", "head", "swept", "refused"})
 KEYS: Mapping[str, tuple[str, ...]] = {
     "jobs": ("id",),
     "tasks": ("id",),

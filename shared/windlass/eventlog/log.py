@@ -97,6 +97,8 @@ class Batch:
     """Of new jobs with secrets: job, id of the master key, the job's key wrapped, and wrapped for webhooks."""
     deleted: list[tuple[JobId, int, int, bool, datetime]] = field(default_factory=list)
     """Job, shard, the shard's head, whether it has webhooks, when."""
+    refused: list[tuple[JobId, str]] = field(default_factory=list)
+    """Job, its last requests that were refused."""
     counts: Counter[tuple[int, str]] = field(default_factory=Counter)
     keys: list[tuple[str, str, JobId, str]] = field(default_factory=list)
     """Owner, key, job, digest of the body."""
@@ -197,7 +199,7 @@ def load(jobs: Sequence[JobId], tasks: Sequence[TaskId], keys: Sequence[tuple[st
 _JOB_FIELDS = (
     "created_by", "created_at", "task_count", "version", "run", "state", "position", "progress",
     "started_at", "completed_at", "failed_at", "result", "error", "restarted_by", "trace", "parent", "parent_job",
-    "paused_at", "redo", "drive_at", "drives",
+    "paused_at", "redo", "drive_at", "drives", "refused",
 )  # fmt: skip
 _TASK_FIELDS = (
     "created_at", "state", "retries", "redelivered", "queue", "worker", "progress",
@@ -316,6 +318,8 @@ def _calls(batch: Batch) -> Iterator[Call]:
     if batch.deleted:
         yield "delete_jobs", {"jobs": [job for job, *_ in batch.deleted]}
         yield "keep_deleted_jobs", deleted_jobs(batch.deleted)
+    if batch.refused:
+        yield "keep_refused", _named(("id", "refused"), batch.refused)
     if batch.cleared:
         yield "clear_variables", {"jobs": batch.cleared}
     if batch.variables:

@@ -42,6 +42,8 @@ class JobRow(msgspec.Struct, kw_only=True):
     """In a run that keeps what ended well before: what is still to be done, in order; the last is where it goes on as usual."""
     drive_at: datetime | None = None
     drives: int = 0
+    refused: str = ""
+    """The last requests that were refused, likewise; no event tells of them."""
 
 
 class Composite(msgspec.Struct, kw_only=True):

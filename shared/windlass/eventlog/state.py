@@ -329,9 +329,13 @@ def _restart(work: JobWork, job: JobRow, event: JobRestarted) -> None:
 
 def _remember(job: JobRow, request: str) -> None:
     """Of what no fence protects, the row knows what was carried out."""
-    if not request:
-        return
-    job.restarted_by = " ".join([*job.restarted_by.split(), request][-REQUESTS_KEPT:]).strip()
+    if request:
+        job.restarted_by = remembered(job.restarted_by, request)
+
+
+def remembered(requests: str, request: str) -> str:
+    """The last requests with another one."""
+    return " ".join([*requests.split(), request][-REQUESTS_KEPT:])
 
 
 def is_timed(work: JobWork, event: JobEvent) -> bool:

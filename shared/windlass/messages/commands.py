@@ -142,10 +142,14 @@ class ResumeJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class DeleteJob(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="job.delete"
 ):
-    """Let nothing be left of a job that has ended. With a `version`, which a timer says, only if nothing happened since."""
+    """Let nothing be left of a job that has ended. With a `version`, which a timer says, only if nothing happened since.
+
+    `key` is the request's, if it is one of somebody's.
+    """
 
     job: JobId
     version: int = 0
+    key: str = ""
 
 
 class StartJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="job.start"):
@@ -174,20 +178,10 @@ class ExpireTask(Due, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 Report = ClaimTask | ReportProgress | CompleteTask | FailTask
 Timer = StartJob | QueueTask | ExpireTask | DeleteJob
 """What the scheduler says when a timer has fired. Said late, twice or in vain it changes nothing."""
+Request = CancelJob | RestartJob | PauseJob | ResumeJob | DeleteJob
+"""What people ask of a job that is there. What is refused stays refused, though it is said again at a better moment."""
 JobCommand = (
-    SubmitJob
-    | CancelJob
-    | RestartJob
-    | PauseJob
-    | ResumeJob
-    | AdvanceJob
-    | ExpandTask
-    | ClaimTask
-    | ReportProgress
-    | CompleteTask
-    | FailTask
-    | LoseTask
-    | Timer
+    SubmitJob | Request | AdvanceJob | ExpandTask | ClaimTask | ReportProgress | CompleteTask | FailTask | LoseTask | Timer
 )
 
 JOB_COMMANDS: Vocabulary[JobCommand] = Vocabulary(

@@ -276,6 +276,9 @@ class Database:
             self.sealed[whose, part_name] = text
         for name, _, wrapped, hooked in batch.job_keys:
             self.job_keys[name] = wrapped, hooked
+        for name, requests in batch.refused:
+            if name in self.jobs:
+                self.jobs[name].refused = requests
         self.counts.update(batch.counts)
         for owner, key, name, digest in batch.keys:
             self.keys[owner, key] = (name, digest)
@@ -415,6 +418,7 @@ def _copied(argument: Any) -> Any:
         items=list(argument.items),
         deleted=list(argument.deleted),
         cleared=list(argument.cleared),
+        refused=list(argument.refused),
         variables=list(argument.variables),
         sealed=list(argument.sealed),
         job_keys=list(argument.job_keys),

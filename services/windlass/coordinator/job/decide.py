@@ -35,6 +35,7 @@ from windlass.messages.commands import (
     PauseJob,
     QueueTask,
     ReportProgress,
+    Request,
     RestartJob,
     ResumeJob,
     StartJob,
@@ -140,6 +141,8 @@ class _Decision:
 
     def of(self, command: JobCommand) -> Steps:
         work = self._works[command.job]
+        if isinstance(command, Request) and work.job is not None and command.key in work.job.refused.split():
+            raise Rejected("this request was refused when it was first heard; ask anew")
         match command:
             case SubmitJob():
                 yield from self._submit(command, work)

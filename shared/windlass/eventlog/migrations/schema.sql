@@ -174,7 +174,8 @@ CREATE TABLE jobs (
     parent uuid,
     parent_job uuid,
     redo json,
-    paused_at timestamp with time zone
+    paused_at timestamp with time zone,
+    refused text NOT NULL DEFAULT ''::text
 );
 ALTER TABLE jobs ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 CREATE INDEX jobs_below ON jobs USING btree (parent_job) WHERE (parent_job IS NOT NULL);
