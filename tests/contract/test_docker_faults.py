@@ -309,11 +309,14 @@ async def test_one_pull_for_several_tasks(proxy: Proxy, docker: Docker) -> None:
     proxy.mend()
 
 
-async def test_out_of_memory_is_said(proxy: Proxy, docker: Docker) -> None:
-    told = {"State": {"OOMKilled": True, "ExitCode": 137, "Error": ""}, "HostConfig": {"Memory": 16777216}}
+@pytest.mark.parametrize(("knows", "said"), [(True, "out of memory"), (False, "perhaps out of memory")])
+async def test_out_of_memory_is_said_though_the_engine_has_not_heard_of_it(
+    proxy: Proxy, docker: Docker, knows: bool, said: str
+) -> None:
+    told = {"State": {"OOMKilled": knows, "ExitCode": 137, "Error": ""}, "HostConfig": {"Memory": 16777216}}
     proxy.rule(Rule(r"GET /\S*/containers/windlass-[0-9a-f]{32}\S*/json", 200, told))
     outcome = await run(docker, a_task("echo big; exit 137", IMAGE))
-    assert outcome == Failed("out of memory (limit 16777216 bytes), exit code 137: big", 137)
+    assert outcome == Failed(f"{said} (limit 16777216 bytes), exit code 137: big", 137)
 
 
 async def test_impossible_settings_fail_the_task(proxy: Proxy, docker: Docker) -> None:

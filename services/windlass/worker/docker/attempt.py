@@ -31,6 +31,8 @@ READ_BYTES = 64 * 1024
 PIECES_MAX = 16
 """Pieces of output on their way to the loop; a thread that is faster waits, and so does its task."""
 SANDBOX_TRIES_MAX = 2
+KILLED = 128 + 9
+"""The exit code of what a SIGKILL ended, and of a shell whose program it ended."""
 RECHECK_S = 2.0
 """After the end of the stream the container should have ended. If not, we look at it after this time; doubles."""
 RECHECK_MAX_S = 60.0
@@ -357,9 +359,10 @@ class Attempt:
         with contextlib.suppress(Lost):
             found = self._patiently(self._inspect)
             state = found["State"]
-            if state.get("OOMKilled"):
-                limit = found.get("HostConfig", {}).get("Memory", 0)
-                sentence = f"out of memory{f' (limit {limit} bytes)' if limit else ''}, {sentence}"
+            limit = found.get("HostConfig", {}).get("Memory", 0)
+            if state.get("OOMKilled") or (code == KILLED and limit):  # engines may hear of it after the end, or never
+                perhaps = "" if state.get("OOMKilled") else "perhaps "
+                sentence = f"{perhaps}out of memory{f' (limit {limit} bytes)' if limit else ''}, {sentence}"
             if state.get("Error"):
                 self._tail.add(f"\n{state['Error']}\n")
         return Failed(self._tail.explain(sentence), code)
