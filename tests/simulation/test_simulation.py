@@ -102,12 +102,6 @@ def test_what_waits_is_driven_again_though_its_last_owners_clock_was_ahead() -> 
         assert World(seed, plan).run() is None
 
 
-def test_a_submission_that_comes_again_beside_reports_of_its_job_is_no_new_one() -> None:
-    """It was taken for new, the reports were decided without what is stored of the job, and the job was frozen."""
-    found = judge(1159)
-    assert found.violation is None, "\n".join(found.lines())
-
-
 def test_a_session_that_ends_between_two_takings_leaves_no_shard_locked_and_unowned() -> None:
     """The second shard was taken in the next session, then once more, and let go only once."""
     for moment in range(24):
