@@ -44,14 +44,14 @@ def test_the_ready_line_says_where_it_is(shared: Up) -> None:
 def test_status_tells_people_and_programs(shared: Up) -> None:
     said = windlass("status", "--json", "--data", str(shared.path))
     state = json.loads(said.stdout)
-    assert said.returncode == 0
+    assert said.returncode == 0, said.stdout
     assert list(state) == ["url", "data", "pid", "nats", "postgres", "services", "shards", "next_timer_at"]
     assert (state["url"], state["data"], state["pid"]) == (shared.url, str(shared.path), shared.pid)
     assert set(state["nats"]) == set(state["postgres"]) == {"pid", "port"}
     instances = {service["instance"]: service for service in state["services"]}
     assert {"gateway-1", "coordinator-1", "coordinator-2", "worker-1", "worker-2", "webhooks-1"} <= set(instances)
     for service in instances.values():
-        assert list(service) == ["name", "instance", "pid", "url", "healthy", "restarts", "last_progress_at"]
+        assert list(service) == ["name", "instance", "pid", "url", "healthy", "restarts", "last_progress_at", "broken"]
         assert service["healthy"] is True
         assert service["restarts"] == 0
     table = windlass("status", "--data", str(shared.path))

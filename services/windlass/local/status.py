@@ -18,6 +18,8 @@ from windlass.local.data import Server, State, locate
 from windlass.local.environment import variables
 
 NOT_HEALTHY, NOTHING = 1, 3
+PATIENCE_S = 5.0
+"""How long a service may take to say how it is: on a busy machine a second is not enough, and who asks can wait."""
 WIDTHS = (16, 9, 8, 9, 28, 0)
 
 
@@ -31,6 +33,8 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     healthy: bool
     restarts: int
     last_progress_at: str | None
+    broken: dict[str, str]
+    """What of it does not work, and why; empty if it is healthy."""
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -69,7 +73,7 @@ def main(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 async def _ask(state: State, dsn: str) -> tuple[Status, bool]:
     """Everybody at once."""
-    answers = await asyncio.gather(*(probe.ready(_port(service.url)) for service in state.services))
+    answers = await asyncio.gather(*(probe.ready(_port(service.url), PATIENCE_S) for service in state.services))
     servers = await asyncio.gather(*(_is_well(server) for server in (state.nats, state.postgres)))
     services = [
         ServiceStatus(
@@ -80,6 +84,7 @@ async def _ask(state: State, dsn: str) -> tuple[Status, bool]:
             healthy=bool(service.pid) and answer.is_ready,
             restarts=service.restarts,
             last_progress_at=answer.last_progress_at,
+            broken=answer.broken if service.pid else {"process": "it does not run"},
         )
         for service, answer in zip(state.services, answers, strict=True)
     ]
@@ -114,7 +119,7 @@ async def _is_well(server: Server) -> bool:
             os.kill(server.pid, 0)
         except ProcessLookupError:
             return False
-    return await probe.accepts(server.port)
+    return await probe.accepts(server.port, PATIENCE_S)
 
 
 def _port(url: str) -> int:
@@ -138,6 +143,7 @@ def _table(found: Status, state: State, well: bool) -> str:
         progress = service.last_progress_at or "-"
         shards = spans(owned.pop(service.instance, []))
         lines.append(row(service.instance, service.pid or "-", condition, service.restarts, progress, shards))
+        lines += [f"    {part}: {why}" for part, why in service.broken.items()]
     for owner, numbers in owned.items():
         lines.append(row(owner or "(nobody)", "", "" if owner is None else "joined", "", "", spans(numbers)))
     if found.next_timer_at is not None:
