@@ -33,8 +33,10 @@ async def ready(port: int, timeout_s: float = 1.0) -> Answer:
         found = msgspec.json.decode(body[body.index(b"{") : body.rindex(b"}") + 1], type=Answer)  # also out of a chunk
         found.is_ready = head.split(b" ", 2)[1] == b"200"
         return found
-    except (OSError, TimeoutError, ValueError, IndexError, msgspec.MsgspecError) as error:
-        return Answer(broken={"answer": f"{error or type(error).__name__}"})
+    except TimeoutError:
+        return Answer(broken={"answer": f"none within {timeout_s:g} s"})
+    except (OSError, ValueError, IndexError, msgspec.MsgspecError) as error:
+        return Answer(broken={"answer": str(error) or type(error).__name__})
     finally:
         if writer is not None:
             with suppress(OSError):
