@@ -220,7 +220,7 @@ class Database:
         for name in gone:
             del self.tasks[name], self.tasks_of[job][name]
             self.items.pop(name, None)
-            self.sealed = {place: text for place, text in self.sealed.items() if place[0] not in (name, job)}
+        self.sealed = {place: text for place, text in self.sealed.items() if place[0] not in (job, *gone)}
         self.variables.pop(job, None)
         parts = [place for place, part in self.logs.items() if part.job == job][:most]
         for place in parts:
