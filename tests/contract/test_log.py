@@ -34,7 +34,7 @@ from tests.support.stack import Servers
 from windlass import ids
 from windlass.errors import Misconfigured, Unavailable
 from windlass.eventlog import log, operational
-from windlass.eventlog.connection import Connection, end_silent
+from windlass.eventlog.connection import SILENT_S, Connection, end_silent
 from windlass.eventlog.log import Appended, Batch, Overtaken, Taken, Unfit
 from windlass.eventlog.migrate import migrate, newest
 from windlass.eventlog.rows import ACTIVE
@@ -509,6 +509,25 @@ async def test_a_session_that_is_silent_amid_a_message_is_ended_by_whoever_looks
             await other.run(end_silent)
             await asyncio.sleep(0.05)
     await other.run(log.commit, writer.batch(*queued(ONE)))
+
+
+async def test_a_session_that_is_slow_to_take_what_it_asked_for_is_left_alone(installation: Installation) -> None:
+    slow, other = installation.connect("slow", 1), installation.connect("other")
+
+    def ask(connection: psycopg.Connection) -> int:
+        connection.pgconn.send_query_params(b"SELECT repeat('x', 1000) FROM generate_series(1, 100000)", None)
+        return connection.info.backend_pid
+
+    process = await slow.run(ask)
+    waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = %s AND state_change < clock_timestamp() - %s * interval '1 s'"
+    with installation.session("postgres") as look:
+        async with asyncio.timeout(20):
+            while look.execute(waits, (process, SILENT_S + 0.5)).fetchone() != ("ClientWrite",):
+                await asyncio.sleep(0.05)
+    await other.run(end_silent)
+    taken = await slow.run(lambda connection: connection.pgconn.get_result())
+    assert taken is not None
+    assert taken.ntuples == 100_000
 
 
 async def test_installations_in_one_database_own_their_shards_apart(installation: Installation, shared: str) -> None:

@@ -278,7 +278,7 @@ class Checks:
 
 
 def _message(stored: Appended) -> str:
-    """From which message it came; of what came by hand only the beginning counts."""
+    """From which message it came."""
     return str(msgspec.json.decode(stored.metadata).get("message", USER))
 
 

@@ -3,6 +3,7 @@
 They replace parts from outside, for the time of a world; nothing in the product knows of them.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from tests.support.memory.database import Database
+from windlass import ids
 from windlass.coordinator import handler, template
 from windlass.coordinator import main as coordinator
 from windlass.coordinator.handler import Coordinator
@@ -137,6 +139,15 @@ def _refusals_forgotten() -> list[Patch]:
         """Whoever was told so will never know."""
 
     return [(Coordinator, "_refuse", refuse)]
+
+
+def _restart_without_its_name() -> list[Patch]:
+    numbers = itertools.count()
+
+    def named(*parts: str) -> str:
+        return f"{next(numbers)}"
+
+    return [(ids, "named", named)]
 
 
 def _evaluated_twice() -> list[Patch]:
@@ -306,6 +317,7 @@ MUTANTS: dict[str, Callable[[], list[Patch]]] = {
     "published-without-a-row": _published_without_a_row,
     "no-inbox": _no_inbox,
     "refusals-forgotten": _refusals_forgotten,
+    "restart-without-its-name": _restart_without_its_name,
     "evaluated-twice": _evaluated_twice,
     "timer-said-only-once": _timer_said_only_once,
     "timer-by-anothers-clock": _timer_by_anothers_clock,

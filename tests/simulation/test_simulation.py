@@ -27,7 +27,8 @@ def test_no_seed_breaks_a_promise_and_all_that_must_happen_has() -> None:
 
 
 CUT_OFF = msgspec.structs.replace(CALM, faults=tuple(Fault(1.5, "cut-broker", unit, 9.0) for unit in ("worker-1", "worker-2")))
-RARE = {"worker-never-gives-up": CUT_OFF, "webhooks-one-at-a-time": CALM}
+TWICE = msgspec.structs.replace(CALM, twice={"publish": 0.9})
+RARE = {"worker-never-gives-up": CUT_OFF, "webhooks-one-at-a-time": CALM, "restart-without-its-name": TWICE}
 """Defects that chance alone seldom shows, and the faults that show them."""
 
 

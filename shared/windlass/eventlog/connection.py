@@ -97,7 +97,7 @@ def end_silent() -> Exchange[None]:
     The server itself ends sessions that are silent between messages. Between those of a pipeline it would wait for ever, so
     whoever shares something with others, as an owner of shards does, has to look now and then.
     """
-    (ended,) = yield [("end_silent", {"silent_s": SILENT_S})]
+    (ended,) = yield [("end_silent", {"silent_s": SILENT_S, "statement_s": STATEMENT_S})]
     if ended:
         log.warning("frozen_sessions_ended", processes=[process for process, _ in ended])
 

@@ -18,7 +18,7 @@ from windlass.messages.events import ItemsListed, JobEvent, JobSubmitted, TaskCo
 from windlass.messages.jobs import AuxTask, Each, Job, Registry, SidecarTask, SubJob
 from windlass.secrets import keys
 from windlass.secrets.keys import Keys, Unopened
-from windlass.secrets.redaction import REDACTED
+from windlass.secrets.redaction import REDACTED, SHORTEST
 
 SECRET = "hunter2"
 VAULTS = Vaults(Keys([keys.new()]))
@@ -185,13 +185,19 @@ def test_passwords_of_registries_are_secrets_wherever_they_are_written(password:
     deep = task(image="i", pre=(beside,), sidecars=(SidecarTask(name="s", image="i", registry=registry),), if_="false")
     each = Each(list="[1]", task=task(image="i", registry=registry))
     played = Played(
-        job(task(image="i", registry=registry), task(each=each, run=""), task(subjob=SubJob(name="b", tasks=(deep,)), run=""))
+        job(
+            task(image="i", registry=registry, files={"said": f"by {password}"}),
+            task(each=each, run=""),
+            task(subjob=SubJob(name="b", tasks=(deep,)), run=""),
+        )
     )
     played.run()
     played.run()
     stored = msgspec.json.encode([event for _, event in played.events]).decode()
     assert f'"password":"{password}"' not in stored
     assert stored.count('"username":"reader","password":"[REDACTED]"') == stored.count('"registry"') == 13
+    said = {event.definition.files["said"] for event in played.found(TaskDispatched) if event.definition.files}
+    assert said == {f"by {REDACTED if len(password) >= SHORTEST else password}"}  # shorter ones are hidden in their place alone
     (_, below) = played.found(JobSubmitted)
     assert below.sealed
     first = next(row for row in played.work.tasks.values() if row.position == 1)
